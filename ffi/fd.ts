@@ -1,0 +1,108 @@
+/** File descriptors as owned values. */
+
+import { SystemError } from "./errno.ts";
+import { errno, libc } from "./libc.ts";
+
+const F_DUPFD_CLOEXEC = 1030;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
+
+/** What the kernel says about an open file: see `Fd.stat`. */
+export interface FileStatus {
+  readonly device: bigint;
+  readonly inode: bigint;
+  /** File type and permission bits, as in `st_mode`. */
+  readonly mode: number;
+  /** Length in bytes. */
+  readonly bytes: number;
+}
+
+const statBuffer = new Uint8Array(256);
+const statView = new DataView(statBuffer.buffer);
+/** `st_mode` is where the two architectures' `struct stat` differ. */
+const modeOffset = Deno.build.arch === "aarch64" ? 16 : 24;
+
+/**
+ * A file descriptor with one owner, closed exactly once.
+ *
+ * Invariant: the number is open and belongs to this object until `close`, and is never used after it.
+ */
+export class Fd implements Disposable {
+  #number: number;
+
+  private constructor(
+    number: number,
+    /** What it is, for people: `eventfd`, `shared memory`. */ readonly kind: string,
+  ) {
+    this.#number = number;
+  }
+
+  /**
+   * Takes ownership of what a system call returned.
+   *
+   * @param number The result of the call; negative means that it failed.
+   * @param what What the call was to do, for the error.
+   * @throws {SystemError} If the call failed.
+   */
+  static from(number: number, kind: string, what: string): Fd {
+    if (number < 0) throw new SystemError(what, errno());
+    return new Fd(number, kind);
+  }
+
+  /** Takes ownership of an open descriptor, such as one that was received. */
+  static adopt(number: number, kind: string): Fd {
+    if (!Number.isInteger(number) || number < 0) {
+      throw new RangeError(`Cannot adopt fd ${number}: not a descriptor`);
+    }
+    return new Fd(number, kind);
+  }
+
+  /** The descriptor's number, to be used while this object is held. Throws if it was closed. */
+  get number(): number {
+    if (this.#number < 0) throw new Error(`Cannot use ${this.kind}: its fd is closed`);
+    return this.#number;
+  }
+
+  get closed(): boolean {
+    return this.#number < 0;
+  }
+
+  /** A second descriptor of the same open file, with an owner of its own. */
+  duplicate(): Fd {
+    return Fd.from(libc.fcntl(this.number, F_DUPFD_CLOEXEC, 0), this.kind, `duplicate ${this.kind} fd`);
+  }
+
+  stat(): FileStatus {
+    if (libc.fstat(this.number, statBuffer) < 0) throw new SystemError(`look at ${this.kind} fd`, errno());
+    return {
+      device: statView.getBigUint64(0, true),
+      inode: statView.getBigUint64(8, true),
+      mode: statView.getUint32(modeOffset, true),
+      bytes: Number(statView.getBigInt64(48, true)),
+    };
+  }
+
+  setNonBlocking(on: boolean): void {
+    const flags = libc.fcntl(this.number, F_GETFL, 0);
+    if (flags < 0 || libc.fcntl(this.number, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) < 0) {
+      throw new SystemError(`change the mode of ${this.kind} fd`, errno());
+    }
+  }
+
+  /** Closes the descriptor. Does nothing the second time. */
+  close(): void {
+    if (this.#number < 0) return;
+    libc.close(this.#number);
+    this.#number = -1;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Closes each of a list of descriptors. */
+export function closeAll(fds: Iterable<Fd>): void {
+  for (const fd of fds) fd.close();
+}

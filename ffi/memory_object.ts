@@ -1,0 +1,85 @@
+/** Memory objects: anonymous sealed ones for what the server creates, named ones for message buffers. */
+
+import { Errno, SystemError } from "./errno.ts";
+import { Fd } from "./fd.ts";
+import { cstring, errno, libc } from "./libc.ts";
+
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const F_ADD_SEALS = 1033;
+const F_SEAL_SEAL = 1;
+const F_SEAL_SHRINK = 2;
+const F_SEAL_GROW = 4;
+
+const O_RDONLY = 0;
+const O_RDWR = 2;
+const O_CREAT = 0o100;
+const O_EXCL = 0o200;
+
+/**
+ * Creates zeroed anonymous memory of a fixed length, sealed against shrinking and growing.
+ *
+ * @param name Shown in `/proc/PID/fd`; need not be unique.
+ * @throws {SystemError} If there is no memory or no fd left.
+ */
+export function createMemory(name: string, byteLength: number): Fd {
+  const fd = Fd.from(
+    libc.memfd_create(cstring(name), MFD_CLOEXEC | MFD_ALLOW_SEALING),
+    "shared memory",
+    `create shared memory ${name}`,
+  );
+  try {
+    truncate(fd, byteLength);
+    if (libc.fcntl(fd.number, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+      throw new SystemError(`seal shared memory ${name}`, errno());
+    }
+    return fd;
+  } catch (error) {
+    fd.close();
+    throw error;
+  }
+}
+
+/** How a named memory object is opened. */
+export interface NamedOptions {
+  /** Creates the object; fails with `EEXIST` where there is one. Default: false. */
+  create?: boolean;
+  /** Default: true. */
+  writable?: boolean;
+}
+
+/**
+ * Opens or creates `/dev/shm/NAME`.
+ *
+ * @returns null where the object does not exist (or, with `create`, where it does).
+ * @throws {SystemError} For any other failure.
+ */
+export function openNamed(name: string, options: NamedOptions = {}): Fd | null {
+  const { create = false, writable = true } = options;
+  const flags = (writable ? O_RDWR : O_RDONLY) | (create ? O_CREAT | O_EXCL : 0);
+  const number = libc.shm_open(cstring("/" + name), flags, 0o666);
+  if (number < 0 && errno() === (create ? Errno.EEXIST : Errno.ENOENT)) return null;
+  return Fd.from(number, `/dev/shm/${name}`, `${create ? "create" : "open"} /dev/shm/${name}`);
+}
+
+/** Removes `/dev/shm/NAME`. Returns whether there was one. */
+export function unlinkNamed(name: string): boolean {
+  return libc.shm_unlink(cstring("/" + name)) === 0;
+}
+
+/** Sets a file's length. */
+export function truncate(fd: Fd, byteLength: number): void {
+  if (libc.ftruncate(fd.number, BigInt(byteLength)) < 0) {
+    throw new SystemError(`give ${fd.kind} a length of ${byteLength} bytes`, errno());
+  }
+}
+
+/** Sets a file's permission bits, whatever the umask is. */
+export function setMode(fd: Fd, mode: number): void {
+  if (libc.fchmod(fd.number, mode) < 0) throw new SystemError(`set the mode of ${fd.kind}`, errno());
+}
+
+/** Sets a file's owner. */
+export function setOwner(fd: Fd, uid: number, gid: number): void {
+  if (libc.fchown(fd.number, uid, gid) < 0) throw new SystemError(`set the owner of ${fd.kind}`, errno());
+}

@@ -1,0 +1,361 @@
+/**
+ * Framed messages and fds over one stream socket (specification, section 1).
+ *
+ * A message is a big-endian length and so many bytes. Fds follow it, where its kind says so, in frames of their
+ * own: four bytes that hold the total, and up to 252 fds.
+ *
+ * Invariants: nothing here waits for the peer except the promises of `receive` and `drained`; what is not sent yet
+ * is bounded; an fd that arrives is handed out or closed; after a violation the connection is closed, with the
+ * reason in `failure`.
+ */
+
+import { Errno, SystemError } from "../ffi/errno.ts";
+import { closeAll, type Fd } from "../ffi/fd.ts";
+import { FDS_PER_MESSAGE_MAX, receiveMessage, sendMessage } from "../ffi/message.ts";
+import { type Reactor, reactor as sharedReactor, Ready, type Watch } from "../ffi/reactor.ts";
+
+/** The peer broke the protocol, or a limit. */
+export class ProtocolError extends Error {
+  override readonly name = "ProtocolError";
+}
+
+/** Bounds of one connection. */
+export interface ConnectionLimits {
+  /** Longest message accepted, in bytes. Default: 64 MiB. */
+  frameBytesMax?: number;
+  /** Most fds accepted with one message. Default: 16384. */
+  fdsMax?: number;
+  /** Most bytes that wait to be sent before the peer counts as dead. Default: 64 MiB. */
+  outboundBytesMax?: number;
+  /** Most fds that wait to be sent. Default: 16384. */
+  outboundFdsMax?: number;
+}
+
+/** How messages of one direction of a link are decoded, and which of them have fds behind them. */
+export interface Codec<Message> {
+  /** Decodes a frame. Whatever it throws counts as a violation by the peer. */
+  decode(bytes: Uint8Array): Message;
+  fdsFollow(message: Message): boolean;
+}
+
+/** A message and the fds that came with it, which the receiver owns. */
+export interface Incoming<Message> {
+  readonly message: Message;
+  readonly fds: Fd[];
+}
+
+interface Outbound {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  sent: number;
+  readonly fds: Fd[];
+}
+
+/** Fds that a read brought; `end` is the stream position behind that read. */
+interface Arrival {
+  readonly end: number;
+  readonly fds: Fd[];
+}
+
+const HEADER_BYTES = 4;
+const READ_BYTES = 64 * 1024;
+/** How soon sending is tried again when too many fds are in flight, which no event ever ends. */
+const FDS_IN_FLIGHT_RETRY_MS = 1;
+
+/** A frame around a message. */
+export function frame(message: Uint8Array, extraBytes = 0): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(HEADER_BYTES + message.length + extraBytes);
+  new DataView(bytes.buffer).setUint32(0, message.length);
+  bytes.set(message, HEADER_BYTES);
+  return bytes;
+}
+
+/** One end of a stream socket that carries framed messages and fds. */
+export class Connection implements Disposable {
+  readonly #limits: Required<ConnectionLimits>;
+  readonly #watch: Watch;
+  #input = new Uint8Array(READ_BYTES);
+  #start = 0;
+  #end = 0;
+  /** Stream position of `#input[#start]`. */
+  #position = 0;
+  #arrivals: Arrival[] = [];
+  /** A message whose fds are still to come. */
+  #pending: { codec: Codec<unknown>; message: unknown } | null = null;
+  #frameFds: Fd[] = [];
+  #ended = false;
+
+  readonly #outbound: Outbound[] = [];
+  #outboundBytes = 0;
+  #outboundFds = 0;
+
+  #closed = false;
+  #failure: Error | null = null;
+  #wakeReader: (() => void) | null = null;
+  #wakeWriters: (() => void)[] = [];
+  /** Called whenever something may have arrived. For those who read with `tryReceive`. */
+  onReadable: (() => void) | null = null;
+
+  /**
+   * @param socket Non-blocking; owned by the connection from now on.
+   * @param reactor Who says when the socket is ready.
+   */
+  constructor(readonly socket: Fd, limits: ConnectionLimits = {}, reactor: Reactor = sharedReactor()) {
+    this.#limits = {
+      frameBytesMax: limits.frameBytesMax ?? 64 * 1024 * 1024,
+      fdsMax: limits.fdsMax ?? 16384,
+      outboundBytesMax: limits.outboundBytesMax ?? 64 * 1024 * 1024,
+      outboundFdsMax: limits.outboundFdsMax ?? 16384,
+    };
+    this.#watch = reactor.watch(
+      socket,
+      Ready.readable | Ready.writable | Ready.edge,
+      (ready) => this.#ready(ready),
+    );
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Why the connection was closed; null if it is open, or ended in order. */
+  get failure(): Error | null {
+    return this.#failure;
+  }
+
+  /** Bytes that wait to be sent. */
+  get outboundBytes(): number {
+    return this.#outboundBytes;
+  }
+
+  #ready(ready: number): void {
+    if ((ready & (Ready.writable | Ready.error | Ready.hangup)) !== 0 && this.#outbound.length > 0) {
+      this.#flush();
+    }
+    if ((ready & ~Ready.writable) === 0) return;
+    this.#wakeReader?.();
+    this.onReadable?.();
+  }
+
+  /**
+   * Takes the next message and its fds, if all of it is here.
+   *
+   * @returns null where it is not, or where the connection is closed (see `closed` and `failure`).
+   */
+  tryReceive<Message>(codec: Codec<Message>): Incoming<Message> | null {
+    while (!this.#closed) {
+      try {
+        const incoming = this.#parse(codec);
+        if (incoming !== null) return incoming;
+        if (this.#ended) this.#endOfStream();
+        else if (!this.#fill()) return null;
+      } catch (error) {
+        this.close(error instanceof Error ? error : new Error(String(error)));
+      }
+    }
+    return null;
+  }
+
+  /**
+   * Waits for the next message and its fds.
+   *
+   * @returns null at the end of the stream, in order or not: see `failure`.
+   */
+  async receive<Message>(codec: Codec<Message>): Promise<Incoming<Message> | null> {
+    while (true) {
+      const incoming = this.tryReceive(codec);
+      if (incoming !== null) return incoming;
+      if (this.#closed) return null;
+      await new Promise<void>((resolve) => this.#wakeReader = resolve);
+      this.#wakeReader = null;
+    }
+  }
+
+  #parse<Message>(codec: Codec<Message>): Incoming<Message> | null {
+    let message: Message;
+    if (this.#pending?.codec === codec) message = this.#pending.message as Message;
+    else {
+      const bytes = this.#parseFrame();
+      if (bytes === null) return null;
+      message = codec.decode(bytes);
+    }
+    const fds = codec.fdsFollow(message) ? this.#parseFds() : [];
+    this.#pending = fds === null ? { codec, message } : null;
+    return fds === null ? null : { message, fds };
+  }
+
+  #parseFrame(): Uint8Array | null {
+    if (this.#end - this.#start < HEADER_BYTES) return null;
+    const length = new DataView(this.#input.buffer, this.#start, HEADER_BYTES).getUint32(0);
+    if (length > this.#limits.frameBytesMax) {
+      throw new ProtocolError(
+        `Cannot receive a message of ${length} bytes: the limit is ${this.#limits.frameBytesMax}`,
+      );
+    }
+    if (this.#end - this.#start < HEADER_BYTES + length) return null;
+    // A copy: the message may keep parts of it, and the buffer is used again.
+    const message = this.#input.slice(this.#start + HEADER_BYTES, this.#start + HEADER_BYTES + length);
+    this.#consume(HEADER_BYTES + length);
+    if (this.#arrivals.length > 0 && this.#arrivals[0].end <= this.#position) {
+      throw new ProtocolError("Cannot accept fds that came inside a message");
+    }
+    return message;
+  }
+
+  #parseFds(): Fd[] | null {
+    while (this.#end - this.#start >= HEADER_BYTES) {
+      const total = new DataView(this.#input.buffer, this.#start, HEADER_BYTES).getInt32(0, true);
+      if (total < 0 || total > this.#limits.fdsMax) {
+        throw new ProtocolError(`Cannot receive ${total} fds: the limit is ${this.#limits.fdsMax}`);
+      }
+      this.#consume(HEADER_BYTES);
+      const before = this.#frameFds.length;
+      while (this.#arrivals.length > 0 && this.#arrivals[0].end <= this.#position) {
+        this.#frameFds.push(...this.#arrivals.shift()!.fds);
+      }
+      const fds = this.#frameFds;
+      if (fds.length > total || (total > 0 && fds.length === before)) {
+        throw new ProtocolError(`Cannot receive fds: ${total} announced, ${fds.length} came`);
+      }
+      if (fds.length === total) {
+        this.#frameFds = [];
+        return fds;
+      }
+    }
+    return null;
+  }
+
+  #consume(bytes: number): void {
+    this.#start += bytes;
+    this.#position += bytes;
+  }
+
+  /** Reads once. Returns whether anything came, the end of the stream included. */
+  #fill(): boolean {
+    this.#makeRoom();
+    const received = receiveMessage(this.socket, this.#input.subarray(this.#end));
+    if (received === null) return false;
+    this.#end += received.byteLength;
+    if (received.byteLength === 0) this.#ended = true;
+    if (received.fds.length > 0) {
+      this.#arrivals.push({ end: this.#position + this.#end - this.#start, fds: received.fds });
+    }
+    return true;
+  }
+
+  /** Grows with what has arrived, never with what was announced. */
+  #makeRoom(): void {
+    if (this.#start === this.#end) this.#start = this.#end = 0;
+    if (this.#input.length - this.#end >= READ_BYTES / 2) return;
+    const waiting = this.#end - this.#start;
+    const target = waiting > this.#input.length / 2 ? new Uint8Array(this.#input.length * 2) : this.#input;
+    target.set(this.#input.subarray(this.#start, this.#end));
+    this.#input = target;
+    this.#start = 0;
+    this.#end = waiting;
+  }
+
+  #endOfStream(): void {
+    const inside = this.#end > this.#start || this.#pending !== null;
+    this.close(inside ? new ProtocolError("Cannot receive: the stream ended inside a message") : null);
+  }
+
+  /**
+   * Sends a message, and with `fds` the frames that carry them. Returns at once; what does not fit into the socket
+   * waits here, with duplicates of its fds.
+   *
+   * @param fds undefined: no fd frame follows. An empty list: an empty frame does.
+   */
+  send(message: Uint8Array, fds?: readonly Fd[]): void {
+    if (this.#closed) return;
+    if (fds === undefined || fds.length === 0) {
+      this.#enqueue(frame(message, fds === undefined ? 0 : HEADER_BYTES), []);
+    } else {
+      this.#enqueue(frame(message), []);
+      for (let i = 0; i < fds.length; i += FDS_PER_MESSAGE_MAX) {
+        const total = new Uint8Array(HEADER_BYTES);
+        new DataView(total.buffer).setInt32(0, fds.length, true);
+        this.#enqueue(total, fds.slice(i, i + FDS_PER_MESSAGE_MAX));
+      }
+    }
+    if (
+      this.#outboundBytes > this.#limits.outboundBytesMax || this.#outboundFds > this.#limits.outboundFdsMax
+    ) {
+      this.close(
+        new ProtocolError(
+          `Cannot send: the peer does not read (${this.#outboundBytes} bytes and ${this.#outboundFds} fds wait)`,
+        ),
+      );
+    }
+  }
+
+  #enqueue(bytes: Uint8Array<ArrayBuffer>, fds: readonly Fd[]): void {
+    if (this.#closed) return;
+    try {
+      const sent = this.#outbound.length === 0 ? this.#trySend(bytes, fds) : 0;
+      if (sent === bytes.length) return;
+      // The sender's fds may be closed before their turn comes, and their numbers used again.
+      const own = sent === 0 ? fds.map((fd) => fd.duplicate()) : [];
+      this.#outbound.push({ bytes, sent, fds: own });
+      this.#outboundBytes += bytes.length - sent;
+      this.#outboundFds += own.length;
+    } catch (error) {
+      this.close(error as Error);
+    }
+  }
+
+  #flush(): void {
+    while (this.#outbound.length > 0 && !this.#closed) {
+      const next = this.#outbound[0];
+      try {
+        const sent = this.#trySend(next.bytes.subarray(next.sent), next.fds);
+        if (sent === 0) return;
+        next.sent += sent;
+        this.#outboundBytes -= sent;
+      } catch (error) {
+        return this.close(error as Error);
+      }
+      this.#outboundFds -= next.fds.length;
+      closeAll(next.fds.splice(0));
+      if (next.sent === next.bytes.length) this.#outbound.shift();
+    }
+    for (const wake of this.#wakeWriters.splice(0)) wake();
+  }
+
+  #trySend(bytes: Uint8Array<ArrayBuffer>, fds: readonly Fd[]): number {
+    try {
+      return sendMessage(this.socket, bytes, fds);
+    } catch (error) {
+      if (!(error instanceof SystemError) || error.errno !== Errno.ETOOMANYREFS) throw error;
+      // The peer has to take fds out first, and no event says when it has.
+      setTimeout(() => this.#flush(), FDS_IN_FLIGHT_RETRY_MS);
+      return 0;
+    }
+  }
+
+  /** Waits until all that was sent is in the socket, or the connection is closed. */
+  async drained(): Promise<void> {
+    while (this.#outbound.length > 0 && !this.#closed) {
+      await new Promise<void>((resolve) => this.#wakeWriters.push(resolve));
+    }
+  }
+
+  /** Closes the socket and all fds that nobody took. */
+  close(failure: Error | null = null): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#failure = failure;
+    this.#watch.close();
+    this.socket.close();
+    for (const { fds } of this.#arrivals.splice(0)) closeAll(fds);
+    for (const { fds } of this.#outbound.splice(0)) closeAll(fds);
+    closeAll(this.#frameFds.splice(0));
+    this.#outboundBytes = this.#outboundFds = 0;
+    this.#wakeReader?.();
+    this.onReadable?.();
+    for (const wake of this.#wakeWriters.splice(0)) wake();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,64 @@
+/** The link between a server and a shadow: events and state dumps (specification, section 3). */
+
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { closeAll, type Fd } from "../ffi/fd.ts";
+import { type ShadowEvent, ShadowEventSchema } from "../proto/subspace_pb.ts";
+import { decode } from "./client_link.ts";
+import { type Codec, type Connection, type Incoming, ProtocolError } from "./connection.ts";
+
+/** An event to be sent: see section 3.1 for the members. */
+export type ShadowEventInit = MessageInitShape<typeof ShadowEventSchema>;
+
+/** What both ends read. */
+export const shadowEventCodec: Codec<ShadowEvent> = {
+  decode: (bytes) => decode("shadow event", () => fromBinary(ShadowEventSchema, bytes)),
+  fdsFollow: (event) => fdCount(event) > 0,
+};
+
+/** How many fds an event has behind it: the order of each kind is that of section 3.1. */
+export function fdCount({ event }: ShadowEvent): number {
+  switch (event.case) {
+    case "init":
+      return 1;
+    case "createChannel":
+    case "addSubscriber":
+      return 2;
+    case "addPublisher":
+      return event.value.notifyRetirement ? 4 : 2;
+    case "stateDump":
+      return event.value.sessionId !== 0n ? 1 : 0;
+    case "registerClientBuffer":
+      return event.value.hasFd ? 1 : 0;
+    default:
+      return 0;
+  }
+}
+
+/**
+ * Waits for the next event.
+ *
+ * @returns null at the end of the stream, in order or not: see the connection's `failure`. An event with the wrong
+ * number of fds ends it too.
+ */
+export async function receiveEvent(connection: Connection): Promise<Incoming<ShadowEvent> | null> {
+  const incoming = await connection.receive(shadowEventCodec);
+  if (incoming === null) return null;
+  const expected = fdCount(incoming.message);
+  if (incoming.fds.length === expected) return incoming;
+  closeAll(incoming.fds);
+  connection.close(
+    new ProtocolError(
+      `Cannot accept ${incoming.message.event.case}: it needs ${expected} fds, ${incoming.fds.length} came`,
+    ),
+  );
+  return null;
+}
+
+/** Sends an event, and the frame of its fds if it has any. */
+export function sendEvent(connection: Connection, event: ShadowEventInit, fds: readonly Fd[] = []): void {
+  const message = create(ShadowEventSchema, event);
+  if (fds.length !== fdCount(message)) {
+    throw new Error(`Cannot send ${message.event.case}: it needs ${fdCount(message)} fds, not ${fds.length}`);
+  }
+  connection.send(toBinary(ShadowEventSchema, message), fds.length === 0 ? undefined : fds);
+}

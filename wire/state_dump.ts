@@ -1,0 +1,247 @@
+/**
+ * A shadow's whole state, as plain data that owns its fds (specification, section 3.2).
+ *
+ * What a shadow keeps, what it sends to a server that connects, what a server recovers from and sends again, and
+ * what an inspector shows: all the same records.
+ */
+
+import { create } from "@bufbuild/protobuf";
+import { closeAll, type Fd } from "../ffi/fd.ts";
+import {
+  type ClientBufferHandleMetadataProto,
+  ClientBufferHandleMetadataProtoSchema,
+  type ShadowAddPublisher,
+  type ShadowAddSubscriber,
+  type ShadowCreateChannel,
+  type ShadowEvent,
+} from "../proto/subspace_pb.ts";
+import { type Connection, type Incoming, ProtocolError } from "./connection.ts";
+import { receiveEvent, sendEvent } from "./shadow_link.ts";
+
+/** A publisher and its fds. */
+export interface PublisherRecord {
+  readonly info: ShadowAddPublisher;
+  readonly poll: Fd;
+  readonly trigger: Fd;
+  /** The pipe of retired slot ids; null unless `info.notifyRetirement`. */
+  readonly retirement: { readonly read: Fd; readonly write: Fd } | null;
+}
+
+/** A subscriber and its fds. */
+export interface SubscriberRecord {
+  readonly info: ShadowAddSubscriber;
+  readonly trigger: Fd;
+  readonly poll: Fd;
+}
+
+/** A registered part of a split buffer. */
+export interface ClientBufferRecord {
+  readonly metadata: ClientBufferHandleMetadataProto;
+  readonly fd: Fd | null;
+}
+
+/** A channel, its control blocks and its users. */
+export interface ChannelRecord {
+  info: ShadowCreateChannel;
+  ccb: Fd;
+  bcb: Fd;
+  /** By user id. */
+  readonly publishers: Map<number, PublisherRecord>;
+  readonly subscribers: Map<number, SubscriberRecord>;
+  /** By `clientBufferKey`. */
+  readonly clientBuffers: Map<string, ClientBufferRecord>;
+}
+
+/** A session and its channels, by name. */
+export interface StateDump {
+  /** 0 when the shadow has nothing. */
+  readonly sessionId: bigint;
+  readonly scb: Fd | null;
+  readonly channels: Map<string, ChannelRecord>;
+}
+
+/** The fds of a publisher, in the order of the wire. */
+export function publisherFds({ poll, trigger, retirement }: PublisherRecord): Fd[] {
+  return retirement === null ? [poll, trigger] : [poll, trigger, retirement.read, retirement.write];
+}
+
+/** The fds of a subscriber, in the order of the wire. */
+export function subscriberFds({ trigger, poll }: SubscriberRecord): Fd[] {
+  return [trigger, poll];
+}
+
+/** A publisher record from an event and its fds. */
+export function publisherRecord(info: ShadowAddPublisher, fds: readonly Fd[]): PublisherRecord {
+  const [poll, trigger, read, write] = fds;
+  return { info, poll, trigger, retirement: info.notifyRetirement ? { read, write } : null };
+}
+
+/** A subscriber record from an event and its fds. */
+export function subscriberRecord(
+  info: ShadowAddSubscriber,
+  [trigger, poll]: readonly Fd[],
+): SubscriberRecord {
+  return { info, trigger, poll };
+}
+
+/** Tells registrations of different parts of buffers apart. */
+export function clientBufferKey(part: ClientBufferHandleMetadataProto): string {
+  return `${part.sessionId}/${part.bufferIndex}/${part.isPrefix ? "prefix" : part.slotId}`;
+}
+
+/** Closes all fds of a channel. */
+export function closeChannel(channel: ChannelRecord): void {
+  channel.ccb.close();
+  channel.bcb.close();
+  for (const publisher of channel.publishers.values()) closeAll(publisherFds(publisher));
+  for (const subscriber of channel.subscribers.values()) closeAll(subscriberFds(subscriber));
+  for (const { fd } of channel.clientBuffers.values()) fd?.close();
+}
+
+/** Closes all fds of a dump. */
+export function closeDump(dump: StateDump): void {
+  dump.scb?.close();
+  for (const channel of dump.channels.values()) closeChannel(channel);
+}
+
+/** Sends the events that make one channel: itself, its registered buffers, its publishers, its subscribers. */
+export function sendChannel(connection: Connection, channel: ChannelRecord): void {
+  sendEvent(connection, { event: { case: "createChannel", value: channel.info } }, [
+    channel.ccb,
+    channel.bcb,
+  ]);
+  for (const { metadata, fd } of channel.clientBuffers.values()) {
+    const value = { metadata, hasFd: fd !== null, fdIndex: 0 };
+    sendEvent(connection, { event: { case: "registerClientBuffer", value } }, fd === null ? [] : [fd]);
+  }
+  for (const publisher of channel.publishers.values()) {
+    sendEvent(
+      connection,
+      { event: { case: "addPublisher", value: publisher.info } },
+      publisherFds(publisher),
+    );
+  }
+  for (const subscriber of channel.subscribers.values()) {
+    sendEvent(
+      connection,
+      { event: { case: "addSubscriber", value: subscriber.info } },
+      subscriberFds(subscriber),
+    );
+  }
+}
+
+/** Bytes that a dump may have on the way before it waits for the reader. */
+const DUMP_AHEAD_BYTES = 64 * 1024;
+
+/**
+ * Sends a dump: header, channels, end. Waits for a slow reader between channels, so that it costs little memory.
+ *
+ * @param dump Must not change until the promise resolves.
+ */
+export async function sendDump(connection: Connection, dump: StateDump): Promise<void> {
+  const sessionId = dump.scb === null ? 0n : dump.sessionId;
+  const value = { sessionId, numChannels: dump.channels.size };
+  sendEvent(connection, { event: { case: "stateDump", value } }, dump.scb === null ? [] : [dump.scb]);
+  for (const channel of dump.channels.values()) {
+    sendChannel(connection, channel);
+    if (connection.outboundBytes > DUMP_AHEAD_BYTES) await connection.drained();
+  }
+  sendEvent(connection, { event: { case: "stateDone", value: {} } });
+}
+
+/**
+ * Receives the dump that a shadow sends to whoever connects.
+ *
+ * @throws {ProtocolError} If what comes is no dump, or it ends early. All fds are closed then.
+ */
+export async function receiveDump(connection: Connection): Promise<StateDump> {
+  const header = await next(connection);
+  if (header.message.event.case !== "stateDump") {
+    closeAll(header.fds);
+    throw new ProtocolError(
+      `Cannot receive a state dump: it starts with ${header.message.event.case ?? "nothing"}`,
+    );
+  }
+  const { sessionId } = header.message.event.value;
+  const dump: StateDump = { sessionId, scb: header.fds[0] ?? null, channels: new Map() };
+  try {
+    while (true) {
+      const incoming = await next(connection);
+      if (incoming.message.event.case === "stateDone") return dump;
+      addToDump(dump, incoming);
+    }
+  } catch (error) {
+    closeDump(dump);
+    throw error;
+  }
+}
+
+async function next(connection: Connection): Promise<Incoming<ShadowEvent>> {
+  const incoming = await receiveEvent(connection);
+  if (incoming !== null) return incoming;
+  const reason = connection.failure?.message ?? "the connection was closed";
+  throw new ProtocolError(`Cannot receive a state dump: ${reason}`);
+}
+
+function addToDump({ channels }: StateDump, { message: { event }, fds }: Incoming<ShadowEvent>): void {
+  try {
+    switch (event.case) {
+      case "createChannel":
+        if (channels.has(event.value.channelName)) {
+          throw new ProtocolError(`Cannot accept channel ${event.value.channelName} twice in a state dump`);
+        }
+        channels.set(event.value.channelName, channelRecord(event.value, fds));
+        return;
+      case "addPublisher":
+        return putPublisher(channelOf(channels, event.value.channelName), publisherRecord(event.value, fds));
+      case "addSubscriber":
+        return putSubscriber(
+          channelOf(channels, event.value.channelName),
+          subscriberRecord(event.value, fds),
+        );
+      case "registerClientBuffer": {
+        const metadata = event.value.metadata ?? create(ClientBufferHandleMetadataProtoSchema);
+        return putClientBuffer(channelOf(channels, metadata.channelName), { metadata, fd: fds[0] ?? null });
+      }
+      default:
+        throw new ProtocolError(`Cannot accept ${event.case ?? "an unknown event"} in a state dump`);
+    }
+  } catch (error) {
+    closeAll(fds);
+    throw error;
+  }
+}
+
+function channelOf(channels: Map<string, ChannelRecord>, name: string): ChannelRecord {
+  const channel = channels.get(name);
+  if (channel === undefined) {
+    throw new ProtocolError(`Cannot accept an event for the unknown channel ${name}`);
+  }
+  return channel;
+}
+
+/** A channel without users, from an event and its fds. */
+export function channelRecord(info: ShadowCreateChannel, [ccb, bcb]: readonly Fd[]): ChannelRecord {
+  return { info, ccb, bcb, publishers: new Map(), subscribers: new Map(), clientBuffers: new Map() };
+}
+
+/** Adds a publisher. One with the same id is replaced, and its fds closed (section 9.2, 5). */
+export function putPublisher(channel: ChannelRecord, publisher: PublisherRecord): void {
+  const old = channel.publishers.get(publisher.info.publisherId);
+  if (old !== undefined) closeAll(publisherFds(old));
+  channel.publishers.set(publisher.info.publisherId, publisher);
+}
+
+/** Adds a subscriber. One with the same id is replaced, and its fds closed (section 9.2, 5). */
+export function putSubscriber(channel: ChannelRecord, subscriber: SubscriberRecord): void {
+  const old = channel.subscribers.get(subscriber.info.subscriberId);
+  if (old !== undefined) closeAll(subscriberFds(old));
+  channel.subscribers.set(subscriber.info.subscriberId, subscriber);
+}
+
+/** Adds a registered buffer, or replaces the registration of the same part. */
+export function putClientBuffer(channel: ChannelRecord, buffer: ClientBufferRecord): void {
+  const key = clientBufferKey(buffer.metadata);
+  channel.clientBuffers.get(key)?.fd?.close();
+  channel.clientBuffers.set(key, buffer);
+}
