@@ -89,7 +89,7 @@ export class Program implements AsyncDisposable {
       if (result !== undefined && result !== null && result !== false) return result;
       if (this.#ended) throw new Error(`${this.name} ended before ${what}:\n${this.lines.join("\n")}`);
       if (Date.now() > deadline) throw new Error(`${this.name}: still no ${what}:\n${this.lines.join("\n")}`);
-      let timer: number | undefined;
+      let timer: ReturnType<typeof setTimeout> | undefined;
       await Promise.race([this.#changed.promise, new Promise((resolve) => timer = setTimeout(resolve, 100))]);
       clearTimeout(timer);
     }
@@ -102,6 +102,7 @@ export class Program implements AsyncDisposable {
         const match = line.match(pattern);
         if (match !== null) return match;
       }
+      return null;
     });
   }
 
