@@ -87,6 +87,8 @@ export class Connection implements Disposable {
   readonly #outbound: Outbound[] = [];
   #outboundBytes = 0;
   #outboundFds = 0;
+  /** Bytes that the socket took since the connection began: whether this grows tells a slow peer from a stopped one. */
+  #sentBytes = 0;
 
   #closed = false;
   #failure: Error | null = null;
@@ -323,7 +325,9 @@ export class Connection implements Disposable {
 
   #trySend(bytes: Uint8Array<ArrayBuffer>, fds: readonly Fd[]): number {
     try {
-      return sendMessage(this.socket, bytes, fds);
+      const sent = sendMessage(this.socket, bytes, fds);
+      this.#sentBytes += sent;
+      return sent;
     } catch (error) {
       if (!(error instanceof SystemError) || error.errno !== Errno.ETOOMANYREFS) throw error;
       // The peer has to take fds out first, and no event says when it has.
@@ -332,11 +336,28 @@ export class Connection implements Disposable {
     }
   }
 
-  /** Waits until all that was sent is in the socket, or the connection is closed. */
-  async drained(): Promise<void> {
+  /**
+   * Waits until all that was sent is in the socket, or the connection is closed.
+   *
+   * @param stallMs A peer that reads nothing for so long is dropped. Default: never.
+   */
+  async drained(stallMs?: number): Promise<void> {
+    if (this.#outbound.length === 0 || this.#closed) return;
+    const watchdog = stallMs === undefined ? undefined : this.#dropWhenStalled(stallMs);
     while (this.#outbound.length > 0 && !this.#closed) {
       await new Promise<void>((resolve) => this.#wakeWriters.push(resolve));
     }
+    clearInterval(watchdog);
+  }
+
+  #dropWhenStalled(stallMs: number): ReturnType<typeof setInterval> {
+    let before = this.#sentBytes;
+    return setInterval(() => {
+      if (this.#sentBytes === before) {
+        this.close(new ProtocolError(`Cannot send: the peer has read nothing for ${stallMs} ms`));
+      }
+      before = this.#sentBytes;
+    }, stallMs);
   }
 
   /** Closes the socket and all fds that nobody took. */

@@ -35,13 +35,24 @@ export function fdCount({ event }: ShadowEvent): number {
 }
 
 /**
- * Waits for the next event.
+ * Takes the next event and its fds, if all of it is here.
  *
- * @returns null at the end of the stream, in order or not: see the connection's `failure`. An event with the wrong
- * number of fds ends it too.
+ * @returns null where it is not, or at the end of the stream, in order or not: see the connection's `closed` and
+ * `failure`. An event with the wrong number of fds ends it too.
  */
+export function tryReceiveEvent(connection: Connection): Incoming<ShadowEvent> | null {
+  return withItsFds(connection, connection.tryReceive(shadowEventCodec));
+}
+
+/** Waits for the next event; null at the end of the stream, as for `tryReceiveEvent`. */
 export async function receiveEvent(connection: Connection): Promise<Incoming<ShadowEvent> | null> {
-  const incoming = await connection.receive(shadowEventCodec);
+  return withItsFds(connection, await connection.receive(shadowEventCodec));
+}
+
+function withItsFds(
+  connection: Connection,
+  incoming: Incoming<ShadowEvent> | null,
+): Incoming<ShadowEvent> | null {
   if (incoming === null) return null;
   const expected = fdCount(incoming.message);
   if (incoming.fds.length === expected) return incoming;

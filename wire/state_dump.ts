@@ -16,7 +16,7 @@ import {
   type ShadowEvent,
 } from "../proto/subspace_pb.ts";
 import { type Connection, type Incoming, ProtocolError } from "./connection.ts";
-import { receiveEvent, sendEvent } from "./shadow_link.ts";
+import { receiveEvent, sendEvent, type ShadowEventInit } from "./shadow_link.ts";
 
 /** A publisher and its fds. */
 export interface PublisherRecord {
@@ -89,13 +89,18 @@ export function clientBufferKey(part: ClientBufferHandleMetadataProto): string {
   return `${part.sessionId}/${part.bufferIndex}/${part.isPrefix ? "prefix" : part.slotId}`;
 }
 
+/** All fds of a channel. */
+export function channelFds(channel: ChannelRecord): Fd[] {
+  const fds = [channel.ccb, channel.bcb];
+  for (const publisher of channel.publishers.values()) fds.push(...publisherFds(publisher));
+  for (const subscriber of channel.subscribers.values()) fds.push(...subscriberFds(subscriber));
+  for (const { fd } of channel.clientBuffers.values()) if (fd !== null) fds.push(fd);
+  return fds;
+}
+
 /** Closes all fds of a channel. */
 export function closeChannel(channel: ChannelRecord): void {
-  channel.ccb.close();
-  channel.bcb.close();
-  for (const publisher of channel.publishers.values()) closeAll(publisherFds(publisher));
-  for (const subscriber of channel.subscribers.values()) closeAll(subscriberFds(subscriber));
-  for (const { fd } of channel.clientBuffers.values()) fd?.close();
+  closeAll(channelFds(channel));
 }
 
 /** Closes all fds of a dump. */
@@ -104,49 +109,57 @@ export function closeDump(dump: StateDump): void {
   for (const channel of dump.channels.values()) closeChannel(channel);
 }
 
-/** Sends the events that make one channel: itself, its registered buffers, its publishers, its subscribers. */
-export function sendChannel(connection: Connection, channel: ChannelRecord): void {
-  sendEvent(connection, { event: { case: "createChannel", value: channel.info } }, [
-    channel.ccb,
-    channel.bcb,
-  ]);
+/** The events that make one channel, with their fds: itself, its registered buffers, publishers, subscribers. */
+function* channelEvents(channel: ChannelRecord): Generator<[ShadowEventInit, Fd[]]> {
+  yield [{ event: { case: "createChannel", value: channel.info } }, [channel.ccb, channel.bcb]];
   for (const { metadata, fd } of channel.clientBuffers.values()) {
     const value = { metadata, hasFd: fd !== null, fdIndex: 0 };
-    sendEvent(connection, { event: { case: "registerClientBuffer", value } }, fd === null ? [] : [fd]);
+    yield [{ event: { case: "registerClientBuffer", value } }, fd === null ? [] : [fd]];
   }
   for (const publisher of channel.publishers.values()) {
-    sendEvent(
-      connection,
-      { event: { case: "addPublisher", value: publisher.info } },
-      publisherFds(publisher),
-    );
+    yield [{ event: { case: "addPublisher", value: publisher.info } }, publisherFds(publisher)];
   }
   for (const subscriber of channel.subscribers.values()) {
-    sendEvent(
-      connection,
-      { event: { case: "addSubscriber", value: subscriber.info } },
-      subscriberFds(subscriber),
-    );
+    yield [{ event: { case: "addSubscriber", value: subscriber.info } }, subscriberFds(subscriber)];
   }
 }
 
-/** Bytes that a dump may have on the way before it waits for the reader. */
-const DUMP_AHEAD_BYTES = 64 * 1024;
+/** Bytes of channels that may be on the way before their sender waits for the reader. */
+const AHEAD_BYTES = 16 * 1024;
 
 /**
- * Sends a dump: header, channels, end. Waits for a slow reader between channels, so that it costs little memory.
+ * Sends channels. Waits for a slow reader now and then, so that it costs little memory and few fds.
+ *
+ * @param channels Must not change until the promise resolves.
+ * @param stallMs A reader that takes nothing for so long is dropped: see the connection's `failure`.
+ */
+export async function sendChannels(
+  connection: Connection,
+  channels: Iterable<ChannelRecord>,
+  stallMs: number,
+): Promise<void> {
+  for (const channel of channels) {
+    for (const [event, fds] of channelEvents(channel)) {
+      if (connection.closed) return;
+      sendEvent(connection, event, fds);
+      if (connection.outboundBytes > AHEAD_BYTES) await connection.drained(stallMs);
+    }
+  }
+}
+
+/**
+ * Sends a dump: header, channels, end. Waits for a slow reader now and then.
  *
  * @param dump Must not change until the promise resolves.
+ * @param stallMs A reader that takes nothing for so long is dropped: see the connection's `failure`.
  */
-export async function sendDump(connection: Connection, dump: StateDump): Promise<void> {
+export async function sendDump(connection: Connection, dump: StateDump, stallMs: number): Promise<void> {
   const sessionId = dump.scb === null ? 0n : dump.sessionId;
   const value = { sessionId, numChannels: dump.channels.size };
   sendEvent(connection, { event: { case: "stateDump", value } }, dump.scb === null ? [] : [dump.scb]);
-  for (const channel of dump.channels.values()) {
-    sendChannel(connection, channel);
-    if (connection.outboundBytes > DUMP_AHEAD_BYTES) await connection.drained();
-  }
+  await sendChannels(connection, dump.channels.values(), stallMs);
   sendEvent(connection, { event: { case: "stateDone", value: {} } });
+  await connection.drained(stallMs);
 }
 
 /**
