@@ -1,0 +1,278 @@
+// How a publisher gets a slot (specification, sections 5.2 to 5.4).
+
+import { clearBit, clearWasSet, isEmpty, maskOf, nextSet, wordOf } from "./bitset";
+import {
+  availableOf,
+  BOTH_COUNTS,
+  ccbOf,
+  numSubscribers,
+  OWNED,
+  refsVchan,
+  slotAt,
+  subscriberWord,
+  vchanOfSubscriber,
+  vchansMatch,
+  withdraw,
+} from "./channel";
+import {
+  BCB_REFS,
+  BITSET_ID_WORDS,
+  CCB_FREE_SLOTS_EXHAUSTED,
+  CCB_ORDINALS,
+  CCB_TOTAL_MESSAGES,
+  CHANNEL_STRUCT_BCB,
+  CHANNEL_STRUCT_COUNTERS,
+  CHANNEL_STRUCT_FREE,
+  CHANNEL_STRUCT_NUM_SLOTS,
+  CHANNEL_STRUCT_QUEUE_INDEX,
+  CHANNEL_STRUCT_RETIRED,
+  CHANNEL_STRUCT_SLOT_WORDS,
+  CHANNEL_STRUCT_SLOTS,
+  LIMIT_BUFFERS,
+  LIMIT_USERS,
+  OUTCOME_NO_SUBSCRIBERS,
+  OUTCOME_NONE,
+  PUBLISHER_STRUCT_BUFFER_INDEX,
+  PUBLISHER_STRUCT_CHANNEL,
+  PUBLISHER_STRUCT_EXEMPT,
+  PUBLISHER_STRUCT_EXEMPT_KNOWN,
+  PUBLISHER_STRUCT_EXEMPT_STAMP,
+  PUBLISHER_STRUCT_FORCED,
+  PUBLISHER_STRUCT_ID,
+  PUBLISHER_STRUCT_NUM_BUFFERS,
+  PUBLISHER_STRUCT_SLOT,
+  PUBLISHER_STRUCT_SLOT_ID,
+  PUBLISHER_STRUCT_TUNNEL,
+  PUBLISHER_STRUCT_VCHAN,
+  QUEUE_INDEX_ACTIVE_PUBLISHERS,
+  SCB_NUM_RELIABLE_SUBS,
+  SCB_NUM_SUB_UPDATES,
+  SLOT_BUFFER_INDEX,
+  SLOT_BYTES,
+  SLOT_FLAG_SEEN,
+  SLOT_FLAG_SEEN_BY_RELIABLE,
+  SLOT_FLAGS,
+  SLOT_ORDINAL,
+  SLOT_TIMESTAMP,
+  SLOT_VCHAN,
+} from "./offsets";
+
+// A candidate that is lost to another process is replaced by the next; so many times in a row it never is.
+const MAX_TRIES: u32 = 1000;
+
+// Takes a slot if nothing has happened to it since `refs` were read and nobody held it then.
+@inline
+function take(publisher: u32, slot: u32, refs: u64): bool {
+  return atomic.cmpxchg<u64>(slot, refs, OWNED | <u64> load<u32>(publisher, PUBLISHER_STRUCT_ID)) == refs;
+}
+
+// Assigns a slot to the newest buffer, unless it already is there: the counts of the buffers stay as they are then.
+export function assignBuffer(publisher: u32, slot: u32): void {
+  const bcb = load<u32>(load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL), CHANNEL_STRUCT_BCB);
+  const before = <i32> load<i16>(slot, SLOT_BUFFER_INDEX);
+  const newest = <i32> load<u32>(publisher, PUBLISHER_STRUCT_NUM_BUFFERS) - 1;
+  if (before != newest) {
+    if (<u32> before < LIMIT_BUFFERS) {
+      const count = bcb + BCB_REFS + (<u32> before << 2);
+      if (atomic.load<i32>(count) > 0) atomic.sub<i32>(count, 1);
+    }
+    store<i16>(slot, <i16> newest, SLOT_BUFFER_INDEX);
+    atomic.add<i32>(bcb + BCB_REFS + (<u32> newest << 2), 1);
+  }
+  store<i32>(publisher, newest, PUBLISHER_STRUCT_BUFFER_INDEX);
+}
+
+// Makes a slot just taken ready to be written.
+function prepare(publisher: u32, channel: u32, id: u32, forced: u32): i32 {
+  const slot = slotAt(channel, id), vchan = load<i32>(publisher, PUBLISHER_STRUCT_VCHAN);
+  store<u64>(slot, 0, SLOT_ORDINAL);
+  store<u64>(slot, 0, SLOT_TIMESTAMP);
+  store<i16>(slot, <i16> vchan, SLOT_VCHAN);
+  assignBuffer(publisher, slot);
+  store<u32>(publisher, slot, PUBLISHER_STRUCT_SLOT);
+  store<u32>(publisher, id, PUBLISHER_STRUCT_SLOT_ID);
+  store<u32>(publisher, forced, PUBLISHER_STRUCT_FORCED);
+  withdraw(channel, id, vchan);
+  return <i32> id;
+}
+
+// A slot that was never used, out of its pool; -1 where there is none.
+function takeFree(channel: u32): i32 {
+  const exhausted = ccbOf(channel) + CCB_FREE_SLOTS_EXHAUSTED;
+  if (load<u8>(exhausted)) return -1;
+  const free = load<u32>(channel, CHANNEL_STRUCT_FREE), numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);
+  let id = nextSet(free, numSlots, 0);
+  while (id >= 0 && !clearWasSet(free, id)) id = nextSet(free, numSlots, 0);
+  if (id >= 0 && isEmpty(free, load<u32>(channel, CHANNEL_STRUCT_SLOT_WORDS))) store<u8>(exhausted, 1);
+  return id;
+}
+
+// A slot that every subscriber has released, out of its pool; -1 where there is none.
+function takeRetired(channel: u32): i32 {
+  const retired = load<u32>(channel, CHANNEL_STRUCT_RETIRED);
+  const numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);
+  let id = nextSet(retired, numSlots, 0);
+  while (id >= 0 && !clearWasSet(retired, id)) id = nextSet(retired, numSlots, 0);
+  return id;
+}
+
+// The oldest message that nobody holds; -1 where all are held.
+function oldestUnheld(channel: u32): i32 {
+  const numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);
+  let oldest: u64 = u64.MAX_VALUE, id: i32 = -1, slot = load<u32>(channel, CHANNEL_STRUCT_SLOTS);
+  for (let i: u32 = 0; i < numSlots; i++, slot += SLOT_BYTES) {
+    if (atomic.load<u64>(slot) & (OWNED | BOTH_COUNTS)) continue;
+    const timestamp = load<u64>(slot, SLOT_TIMESTAMP);
+    if (timestamp < oldest) {
+      oldest = timestamp;
+      id = i;
+    }
+  }
+  return id;
+}
+
+// Gets a slot for an unreliable publisher, if need be one with a message that not everybody has read (section 5.3).
+// Returns its id, or Outcome.none when all are held.
+export function claimUnreliable(publisher: u32): i32 {
+  const channel = load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL);
+  for (let tries: u32 = 0; tries < MAX_TRIES; tries++) {
+    let forced: u32 = 0, id = takeFree(channel);
+    if (id < 0) id = takeRetired(channel);
+    if (id < 0) {
+      id = oldestUnheld(channel);
+      forced = 1;
+    }
+    if (id < 0) continue;
+    const slot = slotAt(channel, id), refs = atomic.load<u64>(slot);
+    if (!(refs & (OWNED | BOTH_COUNTS)) && take(publisher, slot, refs)) {
+      return prepare(publisher, channel, id, forced);
+    }
+  }
+  store<u32>(publisher, 0, PUBLISHER_STRUCT_SLOT);
+  return OUTCOME_NONE;
+}
+
+// Gets a slot for a reliable publisher (section 5.4, with `mayReuse` in place of its conditions). Returns its id,
+// Outcome.none when the subscribers have to read first, or Outcome.noSubscribers.
+export function claimReliable(publisher: u32, withoutSubscribers: u32): i32 {
+  const channel = load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL);
+  const vchan = load<i32>(publisher, PUBLISHER_STRUCT_VCHAN);
+  if (!withoutSubscribers && numSubscribers(channel, vchan) <= 0) return OUTCOME_NO_SUBSCRIBERS;
+  const retired = load<u32>(channel, CHANNEL_STRUCT_RETIRED);
+  for (let tries: u32 = 0; tries < MAX_TRIES; tries++) {
+    let forced: u32 = 0, id = takeFree(channel);
+    if (id >= 0) {
+      lastRefs = atomic.load<u64>(slotAt(channel, id));
+      if (!mayReuse(publisher, channel, id, lastRefs)) continue;
+    } else {
+      if (!load<u32>(publisher, PUBLISHER_STRUCT_TUNNEL)) id = reusableRetired(publisher, channel);
+      if (id < 0) {
+        id = oldestReusable(publisher, channel);
+        forced = 1;
+      }
+      if (id < 0) return OUTCOME_NONE;
+    }
+    if (!take(publisher, slotAt(channel, id), lastRefs)) continue;
+    clearBit(retired, id);
+    return prepare(publisher, channel, id, forced);
+  }
+  return OUTCOME_NONE;
+}
+
+// The refs word by which the candidate was judged.
+let lastRefs: u64 = 0;
+
+function reusableRetired(publisher: u32, channel: u32): i32 {
+  const retired = load<u32>(channel, CHANNEL_STRUCT_RETIRED);
+  const numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);
+  let id = nextSet(retired, numSlots, 0);
+  while (id >= 0) {
+    lastRefs = atomic.load<u64>(slotAt(channel, id));
+    if (mayReuse(publisher, channel, id, lastRefs)) return id;
+    id = nextSet(retired, numSlots, id + 1);
+  }
+  return -1;
+}
+
+function oldestReusable(publisher: u32, channel: u32): i32 {
+  const numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);
+  let oldest: u64 = u64.MAX_VALUE, best: i32 = -1, bestRefs: u64 = 0;
+  let slot = load<u32>(channel, CHANNEL_STRUCT_SLOTS);
+  for (let id: u32 = 0; id < numSlots; id++, slot += SLOT_BYTES) {
+    const refs = atomic.load<u64>(slot), timestamp = load<u64>(slot, SLOT_TIMESTAMP);
+    if (timestamp >= oldest || !mayReuse(publisher, channel, id, refs)) continue;
+    oldest = timestamp;
+    best = id;
+    bestRefs = refs;
+  }
+  lastRefs = bestRefs;
+  return best;
+}
+
+// Whether every reliable subscriber is done with the message of a slot, so that a reliable publisher may take it.
+//
+// The reference goes by the flag "seen by a reliable subscriber", and so loses messages as soon as there are two
+// (section 9.2, 33). Shared memory has no list of the reliable ones; but each subscriber's available bit of the
+// slot stays set until that subscriber has taken the message, and while it holds it the slot's count says so. So:
+//
+//   1. A slot that somebody holds is not free.
+//   2. With no reliable subscriber, or no message in it, it is.
+//   3. Subscribers whose client was found out to be unreliable (`exempt`) don't count. If no other subscriber of
+//      the slot's virtual channel has its bit set, everybody is done, provided that the publication of the
+//      message has come to its end (`published`): bits are set after the slot became visible.
+//   4. If one has it set, it is unread, or read by nobody but unreliable subscribers that we know nothing about.
+//      Where the exempt ones are known, the publisher waits. Where they are not, and there is exactly one reliable
+//      subscriber, the flag says what that one did. Otherwise the publisher waits: it may wait for an unreliable
+//      subscriber too long, until its client has asked who is who, but it never overwrites what is unread.
+//
+// A retired slot is checked like any other: its count may contain releases of subscribers that have left since,
+// and a subscriber that came later was given the message too. A subscriber that died holds nobody up once the
+// server has taken it out of the bitset of subscribers and given back what it held. Bits, flag and the end of the
+// publication are looked at after `refs` were read, and the slot is taken only if these are the same still: what
+// was seen belongs to the message that is overwritten. C++ peers see nothing unusual: they set bits and flags as
+// always. (A C++ subscriber clears all its bits for a moment during its first read; a slot that nobody else has
+// to read may be taken then. A C++ publisher still goes by the flag.)
+function mayReuse(publisher: u32, channel: u32, id: u32, refs: u64): bool {
+  if (refs & (OWNED | BOTH_COUNTS)) return false;
+  const slot = slotAt(channel, id), counters = load<u32>(channel, CHANNEL_STRUCT_COUNTERS);
+  const numReliable = load<u16>(counters, SCB_NUM_RELIABLE_SUBS);
+  if (numReliable == 0 || load<u64>(slot, SLOT_ORDINAL) == 0) return true;
+
+  const known = load<u32>(publisher, PUBLISHER_STRUCT_EXEMPT_KNOWN) != 0 &&
+    load<u32>(publisher, PUBLISHER_STRUCT_EXEMPT_STAMP) == <u32> load<u16>(counters, SCB_NUM_SUB_UPDATES);
+  const vchan = refsVchan(refs);
+  let concerned = false;
+  for (let i: u32 = 0; i < BITSET_ID_WORDS; i++) {
+    let word = subscriberWord(channel, i);
+    if (known) word &= ~load<u64>(publisher + (i << 3), PUBLISHER_STRUCT_EXEMPT);
+    while (word) {
+      const subscriber = (i << 6) + <u32> ctz(word);
+      word &= word - 1;
+      if (!vchansMatch(vchanOfSubscriber(channel, subscriber), vchan)) continue;
+      if (atomic.load<u64>(wordOf(availableOf(channel, subscriber), id)) & maskOf(id)) {
+        return !known && numReliable == 1 && (atomic.load<u32>(slot, SLOT_FLAGS) & SLOT_FLAG_SEEN_BY_RELIABLE) != 0;
+      }
+      concerned = true;
+    }
+  }
+  return !concerned || published(publisher, channel, slot);
+}
+
+// Whether the publisher of a slot's message has told all subscribers of it. If as many messages are complete as
+// were begun, it has. Otherwise some publisher is at work, or died at it: then it has if the message was seen by
+// somebody and no publisher is among the subscribers' queues, which they are while they set the bits. (A C++
+// publisher makes the slot visible a few instructions before it says so.)
+function published(publisher: u32, channel: u32, slot: u32): bool {
+  const ccb = ccbOf(channel);
+  if (load<i32>(publisher, PUBLISHER_STRUCT_VCHAN) == -1) {
+    const complete = atomic.load<u64>(ccb, CCB_TOTAL_MESSAGES);
+    if (atomic.load<u64>(ccb, CCB_ORDINALS) - 1 == complete) return true;
+  }
+  if (!(atomic.load<u32>(slot, SLOT_FLAGS) & (SLOT_FLAG_SEEN | SLOT_FLAG_SEEN_BY_RELIABLE))) return false;
+  const active = load<u32>(channel, CHANNEL_STRUCT_QUEUE_INDEX) + QUEUE_INDEX_ACTIVE_PUBLISHERS;
+  const self = load<u32>(publisher, PUBLISHER_STRUCT_ID);
+  for (let id: u32 = 0; id < LIMIT_USERS; id++) {
+    if (id != self && atomic.load<u32>(active + (id << 2))) return false;
+  }
+  return true;
+}

@@ -1,0 +1,8 @@
+// The lock-free core: every algorithm of section 5 of the specification that works on control blocks alone.
+// AssemblyScript, compiled by `deno task core`. Addresses are offsets in the arena.
+
+export { abandonSlot, beginPublish, endPublish } from "./publish";
+export { assignBuffer, claimReliable, claimUnreliable } from "./claim";
+export { mayHaveUnread, readNewest, readNext, release, skipEntry } from "./read";
+export { clearHazard, countSubscribers, registerSubscriber, removePublisher, removeSubscriber } from "./registry";
+export { allocateQueue, checkArena, reconcileQueues, retireQueue } from "./queue_arena";

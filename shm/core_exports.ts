@@ -1,0 +1,28 @@
+/** What the WebAssembly core exports. Addresses are offsets in the arena; results are slot ids or `Outcome`s. */
+
+/** Exports of `shm/core/core.ts`. `publisher` and so on are addresses of private structs (`structs.ts`). */
+export interface CoreExports {
+  claimUnreliable(publisher: number): number;
+  claimReliable(publisher: number, withoutSubscribers: number): number;
+  assignBuffer(publisher: number, slotAddress: number): void;
+  beginPublish(publisher: number, size: number, activation: number): void;
+  endPublish(publisher: number, size: number, activation: number): void;
+  abandonSlot(publisher: number): void;
+
+  readNext(subscriber: number): number;
+  readNewest(subscriber: number): number;
+  skipEntry(subscriber: number): void;
+  release(subscriber: number, slotId: number): number;
+  mayHaveUnread(subscriber: number): number;
+
+  registerSubscriber(channel: number, id: number, vchanId: number, isNew: number, scratch: number): void;
+  removeSubscriber(channel: number, id: number, reliable: number, scratch: number): number;
+  countSubscribers(channel: number, scratch: number): void;
+  removePublisher(channel: number, id: number): void;
+  clearHazard(channel: number, publisherId: number): void;
+
+  checkArena(channel: number): number;
+  allocateQueue(channel: number, subscriberId: number, capacity: number, dropOldest: number): number;
+  retireQueue(channel: number, subscriberId: number): number;
+  reconcileQueues(channel: number): number;
+}
