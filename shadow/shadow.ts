@@ -1,0 +1,228 @@
+/**
+ * A shadow: keeps a server's state, so that the server may be killed and come back (specification, section 3).
+ *
+ * Invariants: one connection at a time writes, the one whose `init` came while no other writer was connected; whoever
+ * connects gets a consistent state that has in it all that a writer sent before it died; nobody waits for a reader.
+ */
+
+import { getLogger } from "@logtape/logtape";
+import { closeAll, type Fd } from "../ffi/fd.ts";
+import { reactor, Ready, type Watch } from "../ffi/reactor.ts";
+import { accept, listenAbstract } from "../ffi/unix_socket.ts";
+import type { ShadowEvent } from "../proto/subspace_pb.ts";
+import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
+import { tryReceiveEvent } from "../wire/shadow_link.ts";
+import { sendDump, type StateDump } from "../wire/state_dump.ts";
+import { logEvent } from "./event_log.ts";
+import { Mirror } from "./mirror.ts";
+
+const log = getLogger(["subspace", "shadow"]);
+
+/** How a shadow runs. */
+export interface ShadowOptions {
+  /** Abstract name to listen on. */
+  socket: string;
+  /** A reader of the state that takes nothing for so long is dropped. Default: 30000. */
+  stallMs?: number;
+  /** Connections at a time. One more and the oldest that does not write is dropped. Default: 256. */
+  connectionsMax?: number;
+  /** Fds kept open only for readers. One more and the reader that has been at it longest is dropped. Default: 4096. */
+  heldFdsMax?: number;
+}
+
+/** Events of one connection before the others get their turn. */
+const EVENTS_PER_TURN = 256;
+/** More events than fit into a socket: after so many, whoever died has nothing left to say. */
+const EVENTS_LEFT_BEHIND_MAX = 1 << 16;
+/** How soon accepting is tried again after it failed, as for want of fds. */
+const ACCEPT_RETRY_MS = 100;
+
+/** One server or inspector at the other end. */
+interface Link {
+  readonly connection: Connection;
+  /** Whether the dump is still on its way. */
+  reading: boolean;
+  /** Set while more events wait for the next turn. */
+  nextTurn: ReturnType<typeof setTimeout> | undefined;
+}
+
+/** A running shadow. */
+export class Shadow implements Disposable {
+  readonly #options: Required<ShadowOptions>;
+  readonly #mirror = new Mirror();
+  readonly #listener: Fd;
+  readonly #watch: Watch;
+  /** The oldest first. */
+  readonly #links = new Set<Link>();
+  #writer: Link | null = null;
+  #acceptRetry: ReturnType<typeof setTimeout> | undefined;
+  #stopped = false;
+
+  private constructor(options: ShadowOptions) {
+    this.#options = { stallMs: 30_000, connectionsMax: 256, heldFdsMax: 4096, ...options };
+    this.#listener = listenAbstract(options.socket);
+    this.#watch = reactor().watch(this.#listener, Ready.readable | Ready.once, () => this.#accept());
+    log.info("Shadow listening on {socket}", { socket: options.socket });
+  }
+
+  /**
+   * Starts to listen.
+   *
+   * @throws {SystemError} With code `EADDRINUSE` where somebody listens on the socket already.
+   */
+  static start(options: ShadowOptions): Shadow {
+    return new Shadow(options);
+  }
+
+  /** The state now. For reading: it changes with the next event. */
+  get state(): StateDump {
+    return this.#mirror.state;
+  }
+
+  /** How many servers and readers are connected. */
+  get connections(): number {
+    return this.#links.size;
+  }
+
+  /** Closes all connections and forgets the state. */
+  stop(): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    clearTimeout(this.#acceptRetry);
+    this.#watch.close();
+    this.#listener.close();
+    for (const link of this.#links) link.connection.close();
+    this.#mirror[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    this.stop();
+  }
+
+  #accept(): void {
+    try {
+      for (let socket = accept(this.#listener); socket !== null; socket = accept(this.#listener)) {
+        this.#welcome(socket);
+      }
+      this.#watch.rearm(Ready.readable | Ready.once);
+    } catch (error) {
+      log.error("Shadow: {reason}", { reason: reasonOf(error) });
+      this.#acceptRetry = setTimeout(() => this.#accept(), ACCEPT_RETRY_MS);
+    }
+  }
+
+  #welcome(socket: Fd): void {
+    log.info("Shadow accepted connection from server");
+    const connection = new Connection(socket);
+    const link: Link = { connection, reading: true, nextTurn: undefined };
+    this.#links.add(link);
+    connection.onReadable = () => this.#readEvents(link);
+    if (this.#links.size > this.#options.connectionsMax) this.#dropOldest();
+    this.#sendState(link).catch((error) => connection.close(error));
+  }
+
+  #dropOldest(): void {
+    const oldest = this.#links.values().find((link) => link !== this.#writer);
+    oldest?.connection.close(
+      new ProtocolError(
+        `Cannot keep more than ${this.#options.connectionsMax} connections: this is the oldest`,
+      ),
+    );
+  }
+
+  async #sendState(link: Link): Promise<void> {
+    // A server that was killed may have sent more than was read: its successor must see that.
+    if (this.#writer !== null) this.#readAllOf(this.#writer);
+    using snapshot = this.#mirror.snapshot();
+    await sendDump(link.connection, snapshot, this.#options.stallMs);
+    link.reading = false;
+    if (link.connection.closed) return;
+    const { sessionId, channels } = snapshot;
+    log.debug("Shadow: sent state dump (session_id={session}, {channels} channels)", {
+      session: sessionId,
+      channels: channels.size,
+    });
+  }
+
+  #readEvents(link: Link): void {
+    if (link.nextTurn !== undefined && !link.connection.closed) return;
+    if (this.#readSome(link, EVENTS_PER_TURN)) return;
+    link.nextTurn = setTimeout(() => {
+      link.nextTurn = undefined;
+      this.#readEvents(link);
+    }, 0);
+  }
+
+  #readAllOf(link: Link): void {
+    this.#readSome(link, EVENTS_LEFT_BEHIND_MAX);
+  }
+
+  /** Applies events, so many at most. Returns whether that was all there are now. */
+  #readSome(link: Link, eventsMax: number): boolean {
+    for (let i = 0; i < eventsMax; i++) {
+      const incoming = tryReceiveEvent(link.connection);
+      if (incoming === null) {
+        if (link.connection.closed) this.#ended(link);
+        return true;
+      }
+      this.#handle(link, incoming);
+    }
+    return false;
+  }
+
+  #handle(link: Link, { message, fds }: Incoming<ShadowEvent>): void {
+    // An empty frame is how the link is closed in so many words (section 1.2).
+    if (message.event.case === undefined && message.$unknown === undefined) return link.connection.close();
+    try {
+      this.#admit(link, message);
+    } catch (error) {
+      closeAll(fds);
+      link.connection.close(error as Error);
+      return;
+    }
+    try {
+      this.#mirror.apply(message, fds);
+      logEvent(log, message);
+    } catch (error) {
+      log.error("Shadow: event handling failed: {reason}", { reason: reasonOf(error) });
+    }
+    if (this.#mirror.heldFds > this.#options.heldFdsMax) this.#dropSlowest();
+  }
+
+  /** Lets only the writer write. A new one begins with `init`, when the one before is gone. */
+  #admit(link: Link, { event }: ShadowEvent): void {
+    if (link === this.#writer || event.case === undefined) return;
+    if (event.case !== "init") throw new ProtocolError(`Cannot accept ${event.case} before init`);
+    if (this.#writer !== null) this.#readAllOf(this.#writer);
+    if (this.#writer !== null) {
+      throw new ProtocolError(
+        "Cannot accept init: another server is connected, and two would corrupt each other's channels; stop one first",
+      );
+    }
+    this.#writer = link;
+  }
+
+  #dropSlowest(): void {
+    const slowest = this.#links.values().find((link) => link.reading);
+    slowest?.connection.close(
+      new ProtocolError(
+        `Cannot keep more than ${this.#options.heldFdsMax} fds for readers: this one is the slowest`,
+      ),
+    );
+  }
+
+  #ended(link: Link): void {
+    if (!this.#links.delete(link)) return;
+    clearTimeout(link.nextTurn);
+    const { failure } = link.connection;
+    if (failure === null) log.info("Server disconnected");
+    else log.error("Shadow receive failed: {reason}", { reason: failure.message });
+    if (link !== this.#writer) return;
+    this.#writer = null;
+    log.debug("Shadow waiting for new server connection");
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
