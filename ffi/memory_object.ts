@@ -67,6 +67,11 @@ export function unlinkNamed(name: string): boolean {
   return libc.shm_unlink(cstring("/" + name)) === 0;
 }
 
+/** Removes a file, such as the description of a split buffer. Returns whether there was one. */
+export function unlinkFile(path: string): boolean {
+  return libc.unlink(cstring(path)) === 0;
+}
+
 /** Sets a file's length. */
 export function truncate(fd: Fd, byteLength: number): void {
   if (libc.ftruncate(fd.number, BigInt(byteLength)) < 0) {

@@ -1,0 +1,519 @@
+/**
+ * All channels of a server, and what happens to them: the state machine behind the requests.
+ *
+ * Synchronous, and free of sockets and clocks of its own: the machine is passed in as a `Host`, and what happens is
+ * reported to `effects`, in order. Requests are checked elsewhere; what gets here is done, or an exception leaves
+ * everything as it was.
+ *
+ * Invariants: each user is in its channel, in its client or among the orphans, and counted once in the census and in
+ * the system control block; a channel without users is gone before the method that emptied it returns.
+ */
+
+import { create } from "@bufbuild/protobuf";
+import { getLogger } from "@logtape/logtape";
+import { closeAll, type Fd } from "../ffi/fd.ts";
+import {
+  type ShadowAddPublisher,
+  ShadowAddPublisherSchema,
+  type ShadowAddSubscriber,
+  ShadowAddSubscriberSchema,
+} from "../proto/subspace_pb.ts";
+import { ControlBlocks } from "../shm/control_blocks.ts";
+import { Limit } from "../shm/layout.ts";
+import { Registry } from "../shm/registry.ts";
+import { SystemControlBlock } from "../shm/system_control_block.ts";
+import type { ShadowEventInit } from "../wire/shadow_link.ts";
+import type {
+  ChannelRecord,
+  ClientBufferRecord,
+  PublisherRecord,
+  SubscriberRecord,
+} from "../wire/state_dump.ts";
+import { clientBufferKey } from "../wire/state_dump.ts";
+import { Channel } from "./channel.ts";
+import type { Host } from "./host.ts";
+import { IdPool } from "./id_pool.ts";
+import { removeMessageBuffers } from "./message_buffers.ts";
+import { type BufferLayout, PhysicalChannel } from "./physical_channel.ts";
+import type { ReplicationSource } from "./replication.ts";
+import { requestError } from "./request_error.ts";
+import { checkRecord, giveQueue, physicalFromRecord, reconcile, restoreUsers } from "./restoration.ts";
+import { channelInfo, channelRecord, removeUser, updateOptions } from "./shadow_records.ts";
+import { type Client, type Publisher, type Subscriber, type User, userFds } from "./users.ts";
+
+const log = getLogger(["subspace", "server"]);
+
+/** Where a table reports what happened. */
+export interface Effects {
+  /** An event for the shadows. The fds are borrowed. */
+  replicate(event: ShadowEventInit, fds: readonly Fd[]): void;
+  /** What the channel directory says has changed. */
+  directoryChanged(): void;
+}
+
+const silence: Effects = { replicate: () => {}, directoryChanged: () => {} };
+
+/** What a new physical channel looks like. */
+export interface ChannelShape {
+  readonly layout: BufferLayout;
+  /** Room for subscriber queues, in bytes. */
+  readonly queueArenaBytes: number;
+  readonly type: Uint8Array<ArrayBufferLike>;
+}
+
+/** What a client says about a publisher that it wants. */
+export type PublisherTraits = Omit<
+  ShadowAddPublisher,
+  "$typeName" | "$unknown" | "channelName" | "publisherId"
+>;
+
+/** What a client says about a subscriber that it wants. */
+export type SubscriberTraits = Omit<
+  ShadowAddSubscriber,
+  "$typeName" | "$unknown" | "channelName" | "subscriberId"
+>;
+
+/** The channels of one session. */
+export class ChannelTable implements ReplicationSource, Disposable {
+  readonly #channels = new Map<string, Channel>();
+  readonly #ids = new IdPool(Limit.channels);
+  readonly #orphans = new Set<User>();
+  /** Told of every change; nothing until it is set. */
+  effects: Effects = silence;
+
+  private constructor(
+    readonly host: Host,
+    readonly sessionId: bigint,
+    readonly systemBlock: SystemControlBlock,
+  ) {}
+
+  /** A fresh session. Its id is the time, in nanoseconds (section 2.2). */
+  static create(host: Host): ChannelTable {
+    return new ChannelTable(host, host.monotonicNs(), SystemControlBlock.create());
+  }
+
+  /**
+   * A session that goes on, still without channels: `restoreChannel` brings them. Takes the fd over unless it throws.
+   *
+   * @throws {RangeError} If the memory is no system control block.
+   */
+  static recover(host: Host, sessionId: bigint, scb: Fd): ChannelTable {
+    return new ChannelTable(host, sessionId, SystemControlBlock.attach(scb));
+  }
+
+  get scb(): Fd {
+    return this.systemBlock.fd;
+  }
+
+  /** How many channels there are, virtual ones included. */
+  get size(): number {
+    return this.#channels.size;
+  }
+
+  /** Whether no channel id is left. */
+  get full(): boolean {
+    return this.#ids.full;
+  }
+
+  find(name: string): Channel | undefined {
+    return this.#channels.get(name);
+  }
+
+  /** All channels, oldest first: a multiplexer comes before its virtual channels. */
+  channels(): Iterable<Channel> {
+    return this.#channels.values();
+  }
+
+  /** @inheritdoc */
+  *records(): Generator<ChannelRecord> {
+    for (const channel of this.#channels.values()) yield channelRecord(channel);
+  }
+
+  // Channels
+
+  /** Makes a channel, or a multiplexer. There must be a free id, and none of its name. */
+  createChannel(name: string, multiplexer: boolean, shape: ChannelShape): Channel {
+    const id = this.#ids.allocate();
+    if (id === null) {
+      throw requestError("INTERNAL", `No capacity for another ${multiplexer ? "mux" : "channel"}`);
+    }
+    try {
+      const counters = this.systemBlock.counters(id);
+      const { layout, queueArenaBytes } = shape;
+      const block = { channelName: name, numSlots: layout.numSlots, queueArenaBytes };
+      const blocks = ControlBlocks.create(block, counters);
+      const physical = new PhysicalChannel(id, name, multiplexer, counters, layout, blocks);
+      physical.type = shape.type;
+      physical.prefixKnown = !physical.isPlaceholder;
+      return this.#insert(physical.channel);
+    } catch (error) {
+      this.#ids.release(id);
+      throw error;
+    }
+  }
+
+  /** Makes a virtual channel. The id must be free on its multiplexer. */
+  createVirtualChannel(name: string, multiplexer: PhysicalChannel, vchanId: number): Channel {
+    const channel = new Channel(name, multiplexer, vchanId);
+    multiplexer.virtualChannels!.set(vchanId, channel);
+    return this.#insert(channel);
+  }
+
+  #insert(channel: Channel): Channel {
+    this.#channels.set(channel.name, channel);
+    this.#replicateChannel(channel);
+    this.effects.directoryChanged();
+    return channel;
+  }
+
+  #replicateChannel(channel: Channel): void {
+    const { ccbFd, bcbFd } = channel.physical.blocks;
+    this.effects.replicate({ event: { case: "createChannel", value: channelInfo(channel) } }, [ccbFd, bcbFd]);
+  }
+
+  /** Gives a placeholder its real memory. Its subscribers move over, and notice by the publisher that comes next. */
+  remap(physical: PhysicalChannel, layout: BufferLayout, queueArenaBytes: number): void {
+    const shape = { channelName: physical.name, numSlots: layout.numSlots, queueArenaBytes };
+    const blocks = ControlBlocks.create(shape, physical.counters);
+    const registry = new Registry(blocks);
+    for (const { id, kind, record, channel } of physical.users()) {
+      if (kind === "publisher") continue;
+      giveQueue(registry, channel, id, record.info.subscriberQueueSize);
+      registry.addSubscriber(id, channel.vchanId, true);
+    }
+    physical.replaceBlocks(blocks);
+    physical.layout = layout;
+    physical.prefixKnown = true;
+    for (const channel of physical.channels()) this.#replicateChannel(channel);
+  }
+
+  /** Settings of a channel that were unknown when it was made have become known. */
+  settingsChanged(physical: PhysicalChannel): void {
+    this.#replicateChannel(physical.channel);
+    this.effects.directoryChanged();
+  }
+
+  /** Sends a channel's options, changed or not, as the reference does with each request. */
+  replicateOptions(physical: PhysicalChannel): void {
+    this.effects.replicate(updateOptions(physical), []);
+  }
+
+  /** Removes a channel that nothing keeps alive, its memory, and then its multiplexer if it was the last on it. */
+  removeIfEmpty(channel: Channel): void {
+    if (!channel.isEmpty || this.#channels.get(channel.name) !== channel) return;
+    const { physical, name } = channel;
+    this.#channels.delete(name);
+    this.effects.replicate({
+      event: { case: "removeChannel", value: { channelName: name, channelId: physical.id } },
+    }, []);
+    if (channel.isVirtual) {
+      physical.virtualChannels!.delete(channel.vchanId);
+      this.removeIfEmpty(physical.channel);
+    } else {
+      removeMessageBuffers(this.host, this.sessionId, physical);
+      physical.close();
+      physical.counters.clear();
+      this.#ids.release(physical.id);
+    }
+    this.effects.directoryChanged();
+  }
+
+  // Users
+
+  /** Adds a publisher. There must be a free user id. */
+  addPublisher(channel: Channel, client: Client, traits: PublisherTraits): Publisher {
+    const { physical } = channel;
+    using cleanup = new DisposableStack();
+    const id = this.#allocateUserId(physical, "publisher", cleanup);
+    const trigger = cleanup.use(this.host.createEventFd());
+    const pipe = traits.notifyRetirement ? this.host.createPacketPipe() : null;
+    const info = create(ShadowAddPublisherSchema, {
+      ...traits,
+      channelName: channel.name,
+      publisherId: id,
+      processId: this.#reliablePid(client, traits.processId),
+    });
+    const record: PublisherRecord = {
+      info,
+      poll: trigger,
+      trigger,
+      retirement: pipe === null ? null : { read: pipe[0], write: pipe[1] },
+    };
+    cleanup.move();
+    const user: Publisher = { kind: "publisher", id, channel, client, claimedPid: traits.processId, record };
+    channel.publishers.set(id, user);
+    this.#join(user, client);
+    physical.counters.countPublisher(1, info.isReliable);
+    return user;
+  }
+
+  /** Adds a subscriber. There must be a free user id. */
+  addSubscriber(channel: Channel, client: Client, traits: SubscriberTraits): Subscriber {
+    const { physical } = channel, { registry } = physical;
+    using cleanup = new DisposableStack();
+    const id = this.#allocateUserId(physical, "subscriber", cleanup);
+    const trigger = cleanup.use(this.host.createEventFd());
+    registry.allocateQueue(id, traits.subscriberQueueSize);
+    const info = create(ShadowAddSubscriberSchema, {
+      ...traits,
+      channelName: channel.name,
+      subscriberId: id,
+      processId: this.#reliablePid(client, traits.processId),
+    });
+    cleanup.move();
+    const record: SubscriberRecord = { info, trigger, poll: trigger };
+    const user: Subscriber = {
+      kind: "subscriber",
+      id,
+      channel,
+      client,
+      claimedPid: traits.processId,
+      record,
+    };
+    channel.subscribers.set(id, user);
+    registry.addSubscriber(id, channel.vchanId, true);
+    this.#join(user, client);
+    physical.counters.countSubscriber(1, info.isReliable);
+    return user;
+  }
+
+  #allocateUserId(physical: PhysicalChannel, kind: User["kind"], cleanup: DisposableStack): number {
+    const id = physical.userIds.allocate();
+    if (id === null) throw requestError("INTERNAL", `No capacity for another ${kind}`);
+    cleanup.defer(() => physical.userIds.release(id));
+    return id;
+  }
+
+  #join(user: User, client: Client): void {
+    user.channel.physical.census.add(user);
+    client.users.add(user);
+    this.#replicateUser(user);
+    this.effects.directoryChanged();
+  }
+
+  #replicateUser(user: User): void {
+    const event = user.kind === "publisher"
+      ? { case: "addPublisher" as const, value: user.record.info }
+      : { case: "addSubscriber" as const, value: user.record.info };
+    this.effects.replicate({ event }, userFds(user));
+  }
+
+  /**
+   * The process of a client, for asking later whether it lives; 0 where asking would mislead: it said a number that
+   * means nothing here, as processes in other pid namespaces do.
+   */
+  #reliablePid(client: Client, claimed: bigint): bigint {
+    if (claimed === BigInt(client.pid)) return claimed;
+    return client.pid > 0 && !this.#isDead(claimed) ? claimed : 0n;
+  }
+
+  #isDead(pid: bigint): boolean {
+    return pid !== 0n && !this.host.processExists(Number(pid));
+  }
+
+  /** An orphan's client has come back. */
+  reclaim(user: User, client: Client, claimedPid: bigint): void {
+    this.#orphans.delete(user);
+    user.client = client;
+    client.users.add(user);
+    user.claimedPid = claimedPid;
+    const processId = this.#reliablePid(client, claimedPid);
+    if (processId !== user.record.info.processId) {
+      user.record.info.processId = processId;
+      // A shadow may keep what it has of an id that is added again.
+      this.effects.replicate(removeUser(user), []);
+      this.#replicateUser(user);
+    }
+    this.effects.directoryChanged();
+  }
+
+  /** Removes a user: it asked for it (`asked`), or its client is gone. */
+  remove(user: User, asked: boolean): void {
+    const { channel, id, record } = user, { physical } = channel;
+    if (user.kind === "publisher") {
+      channel.publishers.delete(id);
+      physical.registry.removePublisher(id);
+      if (asked || this.#isDead(record.info.processId)) physical.registry.clearHazard(id);
+      physical.counters.countPublisher(-1, record.info.isReliable);
+    } else {
+      channel.subscribers.delete(id);
+      this.#withdrawSubscriber(user);
+      physical.counters.countSubscriber(-1, record.info.isReliable);
+    }
+    // Should the server die here, the user is still known, and leaves after the recovery.
+    this.effects.replicate(removeUser(user), []);
+    physical.census.remove(user);
+    physical.userIds.release(id);
+    user.client?.users.delete(user);
+    this.#orphans.delete(user);
+    this.#wakeOthers(user);
+    closeAll(userFds(user));
+    this.removeIfEmpty(channel);
+    this.effects.directoryChanged();
+  }
+
+  #withdrawSubscriber({ id, channel: { physical }, record: { info } }: Subscriber): void {
+    try {
+      for (const slot of physical.registry.removeSubscriber(id, info.isReliable)) {
+        this.#notifyRetired(physical, slot);
+      }
+    } catch (error) {
+      // Whoever maps a control block can spoil it. That must not keep anybody from leaving.
+      log.error(
+        `Failed to take subscriber ${id} out of channel ${physical.name}: ${(error as Error).message}`,
+      );
+    }
+  }
+
+  #notifyRetired(physical: PhysicalChannel, slot: number): void {
+    for (const { record } of physical.channel.publishers.values()) {
+      if (record.retirement === null || this.host.notifyRetired(record.retirement.write, slot)) continue;
+      log.warn(
+        `Failed to trigger retirement for slot ${slot} of channel ${physical.name}: the pipe is full or broken`,
+      );
+    }
+  }
+
+  /** Subscribers look again when a publisher goes; reliable publishers may have waited for the subscriber that goes. */
+  #wakeOthers({ kind, channel }: User): void {
+    const affected = channel.isMultiplexer
+      ? channel.physical.channels()
+      : [channel, channel.physical.channel];
+    for (const { publishers, subscribers } of new Set(affected)) {
+      if (kind === "publisher") {
+        for (const { record } of subscribers.values()) this.host.trigger(record.trigger);
+      } else {for (const { record } of publishers.values()) {
+          if (record.info.isReliable) this.host.trigger(record.trigger);
+        }}
+    }
+  }
+
+  /** A client's connection has ended: so have all of its users. */
+  disconnect(client: Client): void {
+    for (const user of [...client.users]) this.remove(user, false);
+  }
+
+  /** Removes the orphans whose process is dead: nobody will come back for them. Returns how many. */
+  reapOrphans(): number {
+    const dead = [...this.#orphans].filter(({ record }) => this.#isDead(record.info.processId));
+    for (const user of dead) this.remove(user, false);
+    return dead.length;
+  }
+
+  // Registered parts of split buffers
+
+  /** Keeps a registration; of several for the same part the first wins. Takes over its fd, or closes it. */
+  registerBuffer(physical: PhysicalChannel, buffer: ClientBufferRecord): void {
+    const key = clientBufferKey(buffer.metadata);
+    if (physical.clientBuffers.has(key)) return buffer.fd?.close();
+    physical.clientBuffers.set(key, buffer);
+    const value = { metadata: buffer.metadata, hasFd: buffer.fd !== null, fdIndex: 0 };
+    const fds = buffer.fd === null ? [] : [buffer.fd];
+    this.effects.replicate({ event: { case: "registerClientBuffer", value } }, fds);
+  }
+
+  /** Forgets all parts of a buffer. */
+  unregisterBuffer(physical: PhysicalChannel, bufferIndex: number): void {
+    for (const [key, { metadata, fd }] of physical.clientBuffers) {
+      if (metadata.bufferIndex !== bufferIndex) continue;
+      physical.clientBuffers.delete(key);
+      fd?.close();
+    }
+    const value = { channelName: physical.name, sessionId: this.sessionId, bufferIndex };
+    this.effects.replicate({ event: { case: "unregisterClientBuffer", value } }, []);
+  }
+
+  // Recovery
+
+  /**
+   * Brings back a channel or a multiplexer, with its users as orphans. Takes the record's fds over. Where it throws
+   * nothing has changed, and whoever has the record closes it.
+   *
+   * @param multiplexer Whether other records name it as theirs.
+   * @throws {Error} If the record contradicts itself, the table, or its memory.
+   */
+  restoreChannel(record: ChannelRecord, multiplexer: boolean): void {
+    const { channelName, channelId } = record.info;
+    if (this.#channels.has(channelName) || !this.#ids.isFree(channelId)) {
+      throw new Error(
+        `Cannot recover channel ${channelName} (id=${channelId}): the name or the id is taken, or out of range`,
+      );
+    }
+    checkRecord(record, () => true);
+    const physical = physicalFromRecord(record, multiplexer, this.systemBlock.counters(channelId));
+    this.#ids.reserve(channelId);
+    this.#channels.set(channelName, physical.channel);
+    this.#restoreUsers(physical.channel, record);
+  }
+
+  /**
+   * Brings back a virtual channel, with its users as orphans; its multiplexer must be there. Takes the record's fds
+   * over. Where it throws nothing has changed, and whoever has the record closes it.
+   *
+   * @throws {Error} If the record contradicts itself or its multiplexer.
+   */
+  restoreVirtualChannel(record: ChannelRecord): void {
+    const { channelName, channelId, mux, vchanId } = record.info;
+    const physical = this.#channels.get(mux)?.physical;
+    const free = physical !== undefined && physical.name === mux &&
+      physical.virtualChannels?.has(vchanId) === false &&
+      vchanId >= 0 && vchanId < Limit.virtualChannels;
+    if (!free || this.#channels.has(channelName) || physical.id !== channelId) {
+      throw new Error(
+        `Cannot recover virtual channel ${channelName}: it does not fit multiplexer ${mux} (id=${channelId})`,
+      );
+    }
+    checkRecord(record, (id) => physical.userIds.isFree(id));
+    const channel = new Channel(channelName, physical, vchanId);
+    physical.virtualChannels!.set(vchanId, channel);
+    this.#channels.set(channelName, channel);
+    closeAll([record.ccb, record.bcb]);
+    for (const { fd } of record.clientBuffers.values()) fd?.close();
+    this.#restoreUsers(channel, record);
+  }
+
+  #restoreUsers(channel: Channel, record: ChannelRecord): void {
+    for (const user of restoreUsers(channel, record)) {
+      this.#orphans.add(user);
+      if (user.kind === "publisher" && this.#isDead(user.record.info.processId)) {
+        channel.physical.registry.clearHazard(user.id);
+      }
+    }
+  }
+
+  /**
+   * The last step of a recovery, when all channels are there: their memory is made to agree with their users.
+   *
+   * @throws {Error} If a queue arena contradicts itself.
+   */
+  finishRecovery(): void {
+    for (const channel of this.#channels.values()) if (!channel.isVirtual) reconcile(channel.physical);
+  }
+
+  // The end
+
+  /** Removes all channels and their memory. Nobody is told: this session is over. */
+  removeAll(): void {
+    this.effects = silence;
+    for (const channel of this.#channels.values()) {
+      if (!channel.isVirtual) removeMessageBuffers(this.host, this.sessionId, channel.physical);
+    }
+    this.close();
+  }
+
+  /** Lets go of all fds and mappings. The memory, and what a shadow knows of it, stays. */
+  close(): void {
+    this.effects = silence;
+    for (const channel of this.#channels.values()) {
+      for (const user of channel.users()) closeAll(userFds(user));
+      if (!channel.isVirtual) channel.physical.close();
+    }
+    this.#channels.clear();
+    this.#orphans.clear();
+    this.systemBlock[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

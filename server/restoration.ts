@@ -1,0 +1,133 @@
+/** Making channels and users again from what a shadow kept (specification, section 3.5). */
+
+import { getLogger } from "@logtape/logtape";
+import { ControlBlocks } from "../shm/control_blocks.ts";
+import { Limit } from "../shm/layout.ts";
+import { Registry } from "../shm/registry.ts";
+import type { ChannelCounters } from "../shm/system_control_block.ts";
+import type { ChannelRecord } from "../wire/state_dump.ts";
+import type { Channel } from "./channel.ts";
+import { DEFAULT_CHECKSUM_BYTES, DEFAULT_METADATA_BYTES, PhysicalChannel } from "./physical_channel.ts";
+import type { User } from "./users.ts";
+
+const log = getLogger(["subspace", "server"]);
+
+const PREFIX_PART_BYTES_MAX = 0xffff;
+
+/**
+ * Checks what a record says of its channel and users, not its memory.
+ *
+ * @param isFree Whether a user id is not taken by a channel that shares the memory.
+ */
+export function checkRecord(record: ChannelRecord, isFree: (userId: number) => boolean): void {
+  const { info, publishers, subscribers } = record;
+  const fail = (what: string): never => {
+    throw new Error(`Cannot recover channel ${info.channelName}: ${what}`);
+  };
+  for (const bytes of [info.checksumSize, info.metadataSize]) {
+    if (bytes < 0 || bytes > PREFIX_PART_BYTES_MAX) {
+      fail(`a prefix cannot have ${bytes} bytes of checksum or metadata`);
+    }
+  }
+  if (info.slotSize < 0) fail(`a slot cannot have ${info.slotSize} bytes`);
+  for (const id of [...publishers.keys(), ...subscribers.keys()]) {
+    if (id < 0 || id >= Limit.users) fail(`${id} is no user id`);
+    if (!isFree(id)) fail(`user id ${id} is taken`);
+  }
+  for (const id of publishers.keys()) {
+    if (subscribers.has(id)) fail(`user id ${id} is a publisher and a subscriber`);
+  }
+}
+
+/** A physical channel on the memory of a record. The record's fds belong to it unless this throws. */
+export function physicalFromRecord(
+  record: ChannelRecord,
+  multiplexer: boolean,
+  counters: ChannelCounters,
+): PhysicalChannel {
+  const { info } = record;
+  const { channelName, numSlots } = info;
+  const shape = { channelName, numSlots, queueArenaBytes: Number(info.subscriberQueueArenaSize) };
+  const blocks = ControlBlocks.attach(shape, counters, record.ccb, record.bcb);
+  try {
+    new Registry(blocks).checkQueues();
+  } catch (error) {
+    blocks[Symbol.dispose]();
+    throw error;
+  }
+  const checksumBytes = info.checksumSize || DEFAULT_CHECKSUM_BYTES, metadataBytes = info.metadataSize;
+  const layout = { numSlots, slotBytes: info.slotSize, checksumBytes, metadataBytes };
+  const physical = new PhysicalChannel(info.channelId, channelName, multiplexer, counters, layout, blocks);
+  // The reference never tells a shadow of sizes other than the defaults: those may be anything.
+  physical.prefixKnown = checksumBytes !== DEFAULT_CHECKSUM_BYTES || metadataBytes !== DEFAULT_METADATA_BYTES;
+  physical.type = info.type;
+  if (info.hasSplitBufferOptions) {
+    const { useSplitBuffers, splitBuffersOverBridge } = info;
+    physical.splitBuffers = { useSplitBuffers, splitBuffersOverBridge };
+  }
+  if (info.hasMaxPublishers) physical.maxPublishers = Math.max(info.maxPublishers, 0);
+  if (info.hasMaxSubscribers) physical.maxSubscribers = Math.max(info.maxSubscribers, 0);
+  for (const [key, buffer] of record.clientBuffers) physical.clientBuffers.set(key, buffer);
+  return physical;
+}
+
+/** Adds the users of a record to its channel, as orphans. */
+export function restoreUsers(channel: Channel, record: ChannelRecord): User[] {
+  const { physical } = channel;
+  const users: User[] = [];
+  for (const [id, publisher] of record.publishers) {
+    publisher.info.maxOutstandingSlotLeases = Math.max(publisher.info.maxOutstandingSlotLeases, 1);
+    // Whoever made the pipe, a notification that nobody reads must not stop the server.
+    publisher.retirement?.write.setNonBlocking(true);
+    const claimedPid = publisher.info.processId;
+    const user = { kind: "publisher", id, channel, client: null, claimedPid, record: publisher } as const;
+    channel.publishers.set(id, user);
+    users.push(user);
+  }
+  for (const [id, subscriber] of record.subscribers) {
+    subscriber.info.maxActiveMessages = Math.max(subscriber.info.maxActiveMessages, 0);
+    const claimedPid = subscriber.info.processId;
+    const user = { kind: "subscriber", id, channel, client: null, claimedPid, record: subscriber } as const;
+    channel.subscribers.set(id, user);
+    users.push(user);
+    const known = !physical.isPlaceholder && physical.blocks.hasSubscriber(id);
+    giveQueue(physical.registry, channel, id, subscriber.info.subscriberQueueSize);
+    physical.registry.addSubscriber(id, channel.vchanId, !known);
+  }
+  for (const user of users) {
+    physical.userIds.reserve(user.id);
+    physical.census.add(user);
+  }
+  return users;
+}
+
+/**
+ * Gives a subscriber the queue that it asked for before there was memory for it. One that does not fit is no reason
+ * to lose the subscriber: it reads from its bitset then, as without queues.
+ */
+export function giveQueue(registry: Registry, channel: Channel, id: number, requested: number): void {
+  try {
+    registry.allocateQueue(id, requested);
+  } catch (error) {
+    log.warn(
+      `Subscriber ${id} on channel ${channel.name} requested queue capacity ${requested} but the ` +
+        `publisher-provisioned arena cannot fit it; using the bitset path: ${(error as Error).message}`,
+    );
+    registry.retireQueue(id);
+  }
+}
+
+/**
+ * Makes a channel's memory agree with its users, whatever the moment was at which the last server died: queues and
+ * subscribers that belong to nobody go, and the counters say what is there.
+ *
+ * @throws {ControlBlockError} If the queue arena contradicts itself.
+ */
+export function reconcile(physical: PhysicalChannel): void {
+  const present = new Set<number>();
+  for (const { kind, id } of physical.users()) if (kind === "subscriber") present.add(id);
+  for (let id = 0; id < Limit.users; id++) {
+    if (physical.blocks.hasSubscriber(id) && !present.has(id)) physical.registry.removeSubscriber(id, false);
+  }
+  physical.registry.reconcileQueues();
+}

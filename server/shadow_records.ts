@@ -1,0 +1,73 @@
+/** What a shadow is told of channels, options and users (specification, section 3.1). */
+
+import { create } from "@bufbuild/protobuf";
+import { type ShadowCreateChannel, ShadowCreateChannelSchema } from "../proto/subspace_pb.ts";
+import type { ShadowEventInit } from "../wire/shadow_link.ts";
+import type { ChannelRecord } from "../wire/state_dump.ts";
+import type { Channel } from "./channel.ts";
+import type { PhysicalChannel } from "./physical_channel.ts";
+import type { User } from "./users.ts";
+
+/** The settings that all users of a physical channel share, as members of an event. */
+function options(physical: PhysicalChannel) {
+  const { splitBuffers } = physical;
+  const maxPublishers = physical.maxPublishers ?? 0, maxSubscribers = physical.maxSubscribers ?? 0;
+  return {
+    hasSplitBufferOptions: splitBuffers !== null,
+    useSplitBuffers: splitBuffers?.useSplitBuffers ?? false,
+    splitBuffersOverBridge: splitBuffers?.splitBuffersOverBridge ?? false,
+    hasMaxPublishers: maxPublishers > 0,
+    maxPublishers,
+    hasMaxSubscribers: maxSubscribers > 0,
+    maxSubscribers,
+  };
+}
+
+/** A channel without its users. */
+export function channelInfo(channel: Channel): ShadowCreateChannel {
+  const { physical } = channel;
+  const { numSlots, checksumBytes, metadataBytes } = physical.layout;
+  return create(ShadowCreateChannelSchema, {
+    channelName: channel.name,
+    channelId: physical.id,
+    slotSize: physical.slotBytes,
+    numSlots,
+    type: physical.type,
+    isLocal: channel.isLocal,
+    isReliable: channel.isReliable,
+    isFixedSize: channel.isFixedSize,
+    checksumSize: checksumBytes,
+    metadataSize: metadataBytes,
+    mux: channel.isVirtual ? physical.name : "",
+    vchanId: channel.isVirtual ? channel.vchanId : 0,
+    subscriberQueueArenaSize: BigInt(physical.queueArenaBytes),
+    ...(channel.isVirtual ? {} : options(physical)),
+  });
+}
+
+/** A channel as a shadow keeps it. The fds are borrowed. Registered buffers belong to the physical channel. */
+export function channelRecord(channel: Channel): ChannelRecord {
+  const { physical } = channel;
+  return {
+    info: channelInfo(channel),
+    ccb: physical.blocks.ccbFd,
+    bcb: physical.blocks.bcbFd,
+    publishers: new Map(channel.publishers.values().map(({ id, record }) => [id, record])),
+    subscribers: new Map(channel.subscribers.values().map(({ id, record }) => [id, record])),
+    clientBuffers: channel.isVirtual ? new Map() : physical.clientBuffers,
+  };
+}
+
+/** The options of a physical channel, as they are now. */
+export function updateOptions(physical: PhysicalChannel): ShadowEventInit {
+  const value = { channelName: physical.name, ...options(physical) };
+  return { event: { case: "updateChannelOptions", value } };
+}
+
+/** A user is gone. */
+export function removeUser({ kind, id, channel }: User): ShadowEventInit {
+  const channelName = channel.name;
+  return kind === "publisher"
+    ? { event: { case: "removePublisher", value: { channelName, publisherId: id } } }
+    : { event: { case: "removeSubscriber", value: { channelName, subscriberId: id } } };
+}
