@@ -39,6 +39,7 @@ const library = Deno.dlopen("libc.so.6", {
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
   pipe2: { parameters: ["buffer", "i32"], result: "i32" },
   poll: { parameters: ["buffer", "u32", "i32"], result: "i32" },
+  pread: { parameters: ["i32", "buffer", "i32", "i64"], result: "i32" },
   read: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   recvmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   sendmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
@@ -46,6 +47,7 @@ const library = Deno.dlopen("libc.so.6", {
   shm_unlink: { parameters: ["buffer"], result: "i32" },
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
   socketpair: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
+  unlink: { parameters: ["buffer"], result: "i32" },
   write: { parameters: ["i32", "buffer", "i32"], result: "i32" },
 });
 
