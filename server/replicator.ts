@@ -102,6 +102,8 @@ export class ShadowLink {
     this.#connection.onReadable = () => this.#notice();
     this.send({ event: { case: "init", value: { sessionId: source.sessionId } } }, [source.scb]);
     await sendChannels(this.#connection, source.records(), this.patience.stallMs);
+    // What is in the socket reaches the shadow even if this process is killed now; what waits here does not.
+    await this.#connection.drained(this.patience.stallMs);
     if (!this.closed) log.info("Connected to {label} shadow process", { label: this.label });
   }
 

@@ -1,6 +1,6 @@
 /** A server without its socket: a channel table and the links to its shadows. Dies and comes back on command. */
 
-import { type Channel } from "../../server/channel.ts";
+import type { Channel } from "../../server/channel.ts";
 import type { ChannelTable } from "../../server/channel_table.ts";
 import { systemHost } from "../../server/host.ts";
 import { type ShadowNames, startWithShadows } from "../../server/recovery.ts";

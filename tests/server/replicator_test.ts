@@ -1,0 +1,263 @@
+import assert from "node:assert/strict";
+import { configureSync, type LogRecord, resetSync } from "@logtape/logtape";
+import { createEventFd } from "../../ffi/eventfd.ts";
+import { closeAll, type Fd } from "../../ffi/fd.ts";
+import { accept, listenAbstract } from "../../ffi/unix_socket.ts";
+import { Shadow } from "../../shadow/shadow.ts";
+import { Connection } from "../../wire/connection.ts";
+import { receiveEvent, sendEvent, type ShadowEventInit } from "../../wire/shadow_link.ts";
+import { withBalancedFds } from "../open_fds.ts";
+import { uniqueSocket } from "../program.ts";
+import { until } from "../shadow/peer.ts";
+import { Core } from "./core.ts";
+
+const name = "/a";
+
+/** A shadow of which a test decides what it does. */
+class Puppet implements Disposable {
+  readonly socket = uniqueSocket("puppet");
+  readonly #listener: Fd = listenAbstract(this.socket);
+  connection: Connection | null = null;
+
+  async accept(): Promise<Connection> {
+    let socket: Fd | null = null;
+    await until("a server connects", () => (socket = accept(this.#listener)) !== null);
+    return this.connection = new Connection(socket!);
+  }
+
+  /** Accepts and sends an empty dump. */
+  async welcome(): Promise<Connection> {
+    const connection = await this.accept();
+    sendEvent(connection, { event: { case: "stateDump", value: {} } });
+    sendEvent(connection, { event: { case: "stateDone", value: {} } });
+    return connection;
+  }
+
+  [Symbol.dispose](): void {
+    this.connection?.close();
+    this.#listener.close();
+  }
+}
+
+/** Collects what the server logs. */
+function capture(): { lines: string[] } & Disposable {
+  const lines: string[] = [];
+  const sink = ({ level, message }: LogRecord) =>
+    void lines.push(`${level}: ${message.map(String).join("")}`);
+  configureSync({
+    reset: true,
+    sinks: { lines: sink },
+    loggers: [
+      { category: ["subspace", "server"], sinks: ["lines"], lowestLevel: "debug" },
+      { category: ["logtape", "meta"], sinks: [], lowestLevel: "fatal" },
+    ],
+  });
+  return { lines, [Symbol.dispose]: () => resetSync() };
+}
+
+Deno.test("the lines that users match on are there, with both shadows and after a restart", () =>
+  withBalancedFds(async () => {
+    using log = capture();
+    const [primary, secondary] = [uniqueSocket("one"), uniqueSocket("two")];
+    using _one = Shadow.start({ socket: primary });
+    using _two = Shadow.start({ socket: secondary });
+    const before = await Core.start({ primary, secondary });
+    const { sessionId } = before.table;
+    before.publisher(before.channel(name));
+    const { physical } = before.channel("/mux", {}, true);
+    before.subscriber(before.table.createVirtualChannel("/v", physical, 0));
+    await before.crash();
+    assert.deepEqual(log.lines.splice(0), [
+      "info: Received state dump from shadow (session_id=0, 0 channels)",
+      "info: Received state dump from shadow (session_id=0, 0 channels)",
+      "info: Connected to primary shadow process",
+      "info: Connected to secondary shadow process",
+    ]);
+    await using _after = await Core.start({ primary, secondary });
+    assert.deepEqual(log.lines, [
+      `info: Received state dump from shadow (session_id=${sessionId}, 3 channels)`,
+      `info: Received state dump from shadow (session_id=${sessionId}, 3 channels)`,
+      "info: Recovered channel '/a' (id=0, 1 pubs, 0 subs)",
+      "info: Recovered channel '/mux' (id=1, 0 pubs, 0 subs)",
+      "info: Recovered virtual channel '/v' on mux '/mux' (0 pubs, 1 subs)",
+      `info: Recovered 3 channels from primary shadow (session_id=${sessionId})`,
+      "info: Connected to primary shadow process",
+      "info: Connected to secondary shadow process",
+    ]);
+  }));
+
+Deno.test("a shadow that is not there is a warning, and the server starts without it", () =>
+  withBalancedFds(async () => {
+    using log = capture();
+    const primary = uniqueSocket("nobody");
+    await using core = await Core.start({ primary });
+    core.publisher(core.channel(name));
+    assert.deepEqual(log.lines, [
+      `warning: Failed to connect to primary shadow: Cannot connect to ${primary}: ECONNREFUSED`,
+    ]);
+  }));
+
+Deno.test("a shadow that sends something else than a dump, or half of one, is not used", () =>
+  withBalancedFds(async () => {
+    const openings: [(connection: Connection) => void, RegExp][] = [
+      [
+        (connection) => connection.send(new TextEncoder().encode("garbage, and lots of it")),
+        /Failed to parse/,
+      ],
+      [
+        (connection) => sendEvent(connection, { event: { case: "stateDone", value: {} } }),
+        /starts with stateDone/,
+      ],
+      [(connection) => connection.send(new Uint8Array()), /starts with nothing/],
+      [(connection) => connection.close(), /connection was closed/],
+      [(connection) => {
+        sendEvent(connection, { event: { case: "stateDump", value: { numChannels: 1 } } });
+        connection.close();
+      }, /connection was closed/],
+      [(connection) => {
+        sendEvent(connection, { event: { case: "stateDump", value: {} } });
+        sendEvent(connection, { event: { case: "updateChannelOptions", value: { channelName: name } } });
+      }, /Cannot accept updateChannelOptions in a state dump/],
+      [(connection) => {
+        const fds = [createEventFd(), createEventFd()];
+        sendEvent(connection, { event: { case: "stateDump", value: {} } });
+        sendEvent(connection, { event: { case: "addSubscriber", value: { channelName: name } } }, fds);
+        closeAll(fds);
+      }, /unknown channel \/a/],
+      [() => {}, /not complete within 100 ms/],
+    ];
+    for (const [open, reason] of openings) {
+      using log = capture();
+      using puppet = new Puppet();
+      const starting = Core.start({ primary: puppet.socket }, { dumpMs: 100 });
+      open(await puppet.accept());
+      await using core = await starting;
+      assert.equal(core.table.size, 0);
+      assert.equal(log.lines.length, 1);
+      assert.match(log.lines[0], /^warning: Failed to receive state dump from primary shadow: Cannot /);
+      assert.match(log.lines[0], reason);
+    }
+  }));
+
+Deno.test("events come to a shadow in order: init, then everything, then what happens", () =>
+  withBalancedFds(async () => {
+    using puppet = new Puppet();
+    const starting = Core.start({ primary: puppet.socket });
+    const connection = await puppet.welcome();
+    await using core = await starting;
+    const channel = core.channel(name, { type: "T" });
+    const publisher = core.publisher(channel, { notifyRetirement: true });
+    const subscriber = core.subscriber(channel);
+    core.table.replicateOptions(channel.physical);
+    core.table.remove(subscriber, true);
+    core.table.remove(publisher, true);
+    const seen: string[] = [];
+    while (seen.at(-1) !== "removeChannel") {
+      const incoming = await receiveEvent(connection);
+      seen.push(incoming!.message.event.case!);
+      closeAll(incoming!.fds);
+    }
+    assert.deepEqual(seen, [
+      "init",
+      "createChannel",
+      "addPublisher",
+      "addSubscriber",
+      "updateChannelOptions",
+      "removeSubscriber",
+      "removePublisher",
+      "removeChannel",
+    ]);
+  }));
+
+Deno.test("9.2, 20: a shadow that does not read makes nobody wait, and is dropped with a reason", () =>
+  withBalancedFds(async () => {
+    using log = capture();
+    using puppet = new Puppet();
+    const socket = uniqueSocket("good");
+    using good = Shadow.start({ socket });
+    const starting = Core.start({ primary: puppet.socket, secondary: socket });
+    await puppet.welcome();
+    await using core = await starting;
+    log.lines.length = 0;
+    const type = new Uint8Array(1 << 20);
+    const event: ShadowEventInit = { event: { case: "createChannel", value: { channelName: name, type } } };
+    const fds = [createEventFd(), createEventFd()];
+    for (let i = 0; i < 80 && log.lines.length === 0; i++) {
+      core.replication.replicate(event, fds);
+      await until("the good shadow keeps up", () => good.state.channels.size === 1);
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    closeAll(fds);
+    assert.match(log.lines.join(), /^error: Shadow: send failed: the primary shadow is lost.*does not read/);
+    core.channel("/b");
+    await until("the good shadow is still used", () => good.state.channels.has("/b"));
+  }));
+
+Deno.test("a shadow that reads nothing at the start is given up after a while", () =>
+  withBalancedFds(async () => {
+    using log = capture();
+    const secondary = uniqueSocket("good");
+    using _good = Shadow.start({ socket: secondary });
+    const before = await Core.start({ secondary });
+    for (let i = 0; i < 300; i++) {
+      before.channel(`/${i}`);
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    await before.crash();
+    using puppet = new Puppet();
+    const starting = Core.start({ primary: puppet.socket, secondary }, { stallMs: 50 });
+    await puppet.welcome();
+    await using after = await starting;
+    assert.equal(after.table.size, 300);
+    assert.match(
+      log.lines.join("\n"),
+      /error: Shadow: send failed: the primary shadow is lost.*read nothing for 50 ms/,
+    );
+    assert(log.lines.includes("info: Connected to secondary shadow process"));
+    assert(!log.lines.slice(4).includes("info: Connected to primary shadow process"));
+  }));
+
+Deno.test("a shadow that dies is noticed at once and logged once", () =>
+  withBalancedFds(async () => {
+    using log = capture();
+    const primary = uniqueSocket("mortal");
+    const shadow = Shadow.start({ socket: primary });
+    await using core = await Core.start({ primary });
+    log.lines.length = 0;
+    shadow.stop();
+    await until("it is noticed", () => log.lines.length > 0);
+    core.publisher(core.channel(name));
+    assert.equal(log.lines.length, 1);
+    assert.match(log.lines[0], /^error: Shadow: send failed: the primary shadow is lost/);
+  }));
+
+Deno.test("a shadow that talks back is dropped", () =>
+  withBalancedFds(async () => {
+    using log = capture();
+    using puppet = new Puppet();
+    const starting = Core.start({ primary: puppet.socket });
+    const connection = await puppet.welcome();
+    await using _core = await starting;
+    log.lines.length = 0;
+    const fds = [createEventFd()];
+    sendEvent(connection, { event: { case: "init", value: { sessionId: 1n } } }, fds);
+    closeAll(fds);
+    await until("it is dropped", () => log.lines.length > 0);
+    assert.match(log.lines[0], /Cannot accept init from a shadow/);
+  }));
+
+Deno.test("closing sends what is left, or gives up in time", () =>
+  withBalancedFds(async () => {
+    using log = capture();
+    using puppet = new Puppet();
+    const socket = uniqueSocket("good");
+    using good = Shadow.start({ socket });
+    const starting = Core.start({ primary: puppet.socket, secondary: socket }, { closeMs: 50 });
+    await puppet.welcome();
+    const core = await starting;
+    for (let i = 0; i < 600; i++) core.channel(`/${i}`);
+    log.lines.length = 0;
+    await core.crash();
+    await until("the good one has all", () => good.state.channels.size === 600);
+    assert.deepEqual(log.lines, []);
+  }));
