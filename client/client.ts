@@ -1,0 +1,207 @@
+/** A process's connection to a subspace server. */
+
+import type { ChannelInfoProto, ChannelStatsProto } from "../proto/subspace_pb.ts";
+import { openAnswer } from "./answer.ts";
+import { type ConnectionChange, Control } from "./control.ts";
+import { Publisher, type PublisherOptions } from "./publisher.ts";
+import { Subscriber, type SubscriberOptions } from "./subscriber.ts";
+
+/** How to connect. */
+export interface ConnectOptions {
+  /** Name of the server's socket. Default: `/tmp/subspace`. */
+  socket?: string;
+  /** What the server and its tools call this client. Default: the empty string. */
+  name?: string;
+  /** How long to wait for a server that is not there yet, in milliseconds. Default: 0. */
+  waitMs?: number;
+  /** How long a request may take, in milliseconds, the time included that the server is away. Default: 10 000. */
+  requestTimeoutMs?: number;
+  /** Told when the server goes, and when it is back. Must not throw. */
+  onConnectionChange?: (change: ConnectionChange) => void;
+}
+
+/** A publisher or subscriber, as the server knows it. */
+export interface ParticipantInfo {
+  readonly id: number;
+  /** As the client said. */
+  readonly pid: number;
+  /** The name of its client. */
+  readonly clientName: string;
+  readonly kind: "publisher" | "subscriber";
+  readonly reliable: boolean;
+}
+
+/** A channel, as the server knows it. */
+export interface ChannelInfo {
+  readonly name: string;
+  readonly channelId: number;
+  /** Bytes of a slot to begin with: it may have grown since. */
+  readonly slotBytes: number;
+  /** 0: it has had no publisher yet. */
+  readonly numSlots: number;
+  readonly type: Uint8Array;
+  readonly numPublishers: number;
+  readonly numSubscribers: number;
+  readonly reliable: boolean;
+  /** Those whose clients are connected now. */
+  readonly participants: readonly ParticipantInfo[];
+}
+
+/** What went through a channel since it was made. */
+export interface ChannelStats {
+  readonly name: string;
+  readonly totalBytes: number;
+  /** Publications, including the one that announces a reliable publisher. */
+  readonly totalMessages: number;
+  readonly maxMessageBytes: number;
+  /** Messages that subscribers missed. */
+  readonly totalDrops: number;
+  readonly slotBytes: number;
+  readonly numSlots: number;
+  readonly numPublishers: number;
+  readonly numSubscribers: number;
+}
+
+/**
+ * A connection to a subspace server.
+ *
+ * The server may go away at any moment: publishers and subscribers of this client go on exchanging messages, and when
+ * a server is back, everything is made known to it again without being asked to. With the server's state restored
+ * (by its shadow) nothing is lost; else the channels start anew, and `onConnectionChange` says which.
+ *
+ * It keeps the process alive until it is closed.
+ *
+ * @example Publish and subscribe
+ * ```ts
+ * import { Client } from "@subspace/deno";
+ *
+ * await using client = await Client.connect();
+ * const publisher = await client.createPublisher("/imu", { slotBytes: 256, numSlots: 16 });
+ * const subscriber = await client.createSubscriber("/imu");
+ * publisher.publish(new TextEncoder().encode("hello"));
+ * using message = subscriber.read();
+ * console.log(new TextDecoder().decode(message?.data));
+ * ```
+ */
+export class Client implements Disposable, AsyncDisposable {
+  readonly #control: Control;
+
+  private constructor(control: Control) {
+    this.#control = control;
+  }
+
+  /**
+   * Connects to a server.
+   *
+   * @throws {ConnectionError} If there is none.
+   * @throws {TimeoutError} If it does not answer in time.
+   */
+  static async connect(options: ConnectOptions = {}): Promise<Client> {
+    const control = new Control({
+      socket: options.socket ?? "/tmp/subspace",
+      name: options.name ?? "",
+      requestTimeoutMs: options.requestTimeoutMs ?? 10_000,
+      onConnectionChange: options.onConnectionChange ?? (() => {}),
+    });
+    await control.start(options.waitMs ?? 0);
+    return new Client(control);
+  }
+
+  /** Whether a server is there that knows all publishers and subscribers of this client. */
+  get connected(): boolean {
+    return this.#control.connected;
+  }
+
+  /** How many times a server went and another one took over. */
+  get reattachments(): number {
+    return this.#control.reattachments;
+  }
+
+  /**
+   * Creates a publisher, and the channel where there is none.
+   *
+   * @throws {RequestError} If the server refuses, for example as the channel has another type or too few slots.
+   * @throws {TimeoutError} If it does not answer in time.
+   */
+  createPublisher(channel: string, options: PublisherOptions): Promise<Publisher> {
+    return Publisher.create(this.#control, channel, options);
+  }
+
+  /**
+   * Creates a subscriber. The channel needs no publisher yet.
+   *
+   * @throws {RequestError} If the server refuses.
+   * @throws {TimeoutError} If it does not answer in time.
+   */
+  createSubscriber(channel: string, options: SubscriberOptions = {}): Promise<Subscriber> {
+    return Subscriber.create(this.#control, channel, options);
+  }
+
+  /** Asks the server about one channel, or all. */
+  channelInfo(channel = ""): Promise<ChannelInfo[]> {
+    const what = `ask about ${channel || "all channels"}`;
+    return this.#control.ask(
+      what,
+      { request: { case: "getChannelInfo", value: { channelName: channel } } },
+      (answer) => openAnswer(answer, "getChannelInfo", what, ({ channels }) => channels.map(channelInfo)),
+    );
+  }
+
+  /** Asks the server what went through one channel, or all. */
+  channelStats(channel = ""): Promise<ChannelStats[]> {
+    const what = `ask for the statistics of ${channel || "all channels"}`;
+    return this.#control.ask(
+      what,
+      { request: { case: "getChannelStats", value: { channelName: channel } } },
+      (answer) => openAnswer(answer, "getChannelStats", what, ({ channels }) => channels.map(channelStats)),
+    );
+  }
+
+  /** Closes all publishers and subscribers at once; resolves when the server knows, a second later at the most. */
+  close(): Promise<void> {
+    return this.#control.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Closes everything at once, and tells the server by hanging up. */
+  [Symbol.dispose](): void {
+    this.#control.abort();
+  }
+}
+
+function channelInfo(proto: ChannelInfoProto): ChannelInfo {
+  return {
+    name: proto.name,
+    channelId: proto.channelId,
+    slotBytes: proto.slotSize,
+    numSlots: proto.numSlots,
+    type: proto.type,
+    numPublishers: proto.numPubs,
+    numSubscribers: proto.numSubs,
+    reliable: proto.isReliable,
+    participants: proto.participants.map((user) => ({
+      id: user.id,
+      pid: Number(user.pid),
+      clientName: user.programName,
+      kind: user.isPublisher ? "publisher" : "subscriber",
+      reliable: user.isReliable,
+    })),
+  };
+}
+
+function channelStats(proto: ChannelStatsProto): ChannelStats {
+  return {
+    name: proto.channelName,
+    totalBytes: Number(proto.totalBytes),
+    totalMessages: Number(proto.totalMessages),
+    maxMessageBytes: proto.maxMessageSize,
+    totalDrops: proto.totalDrops,
+    slotBytes: proto.slotSize,
+    numSlots: proto.numSlots,
+    numPublishers: proto.numPubs,
+    numSubscribers: proto.numSubs,
+  };
+}

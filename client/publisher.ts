@@ -1,0 +1,377 @@
+/** The sending end of a channel. */
+
+import { signal } from "../ffi/eventfd.ts";
+import { closeAll, type Fd } from "../ffi/fd.ts";
+import { uid as ownUid } from "../ffi/process.ts";
+import type { ControlBlocks } from "../shm/control_blocks.ts";
+import { align64 } from "../shm/layout.ts";
+import { PublishingEnd } from "../shm/publishing.ts";
+import { type AnswerBody, openAnswer } from "./answer.ts";
+import { takeBlocks } from "./channel_memory.ts";
+import { type Control, type Handle, quietly } from "./control.ts";
+import { ClosedError, TimeoutError } from "./errors.ts";
+import type { Answer, RequestInit } from "./server_link.ts";
+import { Waiter, type WaitOptions } from "./waiter.ts";
+
+/** What a publisher is to be. All publishers of a channel must agree about most of it. */
+export interface PublisherOptions {
+  /** Bytes that a slot has for a message, to begin with. */
+  slotBytes: number;
+  /** Slots of the channel; one more than all that publishers and subscribers hold at a time, at the least. */
+  numSlots: number;
+  /** Whether messages wait for subscribers, instead of being overwritten. Default: false. */
+  reliable?: boolean;
+  /** Whether the channel stays on this machine. Default: false. */
+  local?: boolean;
+  /** Whether slots never grow. Default: false. */
+  fixedSize?: boolean;
+  /** What the messages are, such as the name of a protobuf; checked by the server, for equality. Default: unknown. */
+  type?: string | Uint8Array;
+  /** Publishers that the channel may have; 0: any number. Default: 0. */
+  maxPublishers?: number;
+  /** Bytes for a checksum in front of each message. Default: 4. */
+  checksumBytes?: number;
+  /** Bytes for metadata in front of each message. Default: 0. */
+  metadataBytes?: number;
+}
+
+/** Messages sent before the event loop gets its turn. */
+const BREATH_EVERY = 256;
+/** Looks for a slot without having been woken: a subscriber that was removed wakes nobody (section 5.13). */
+const RECHECK_MS = 100;
+
+/** What a publisher has as long as its channel's memory lives. */
+interface Attached {
+  readonly channelId: number;
+  readonly publisherId: number;
+  readonly blocks: ControlBlocks;
+  readonly end: PublishingEnd;
+}
+
+/**
+ * Publishes messages on a channel. Made by `Client.createPublisher`.
+ *
+ * All methods but `wait`, `send` and `close` return at once, whatever the server and the subscribers do.
+ */
+export class Publisher implements Disposable, AsyncDisposable {
+  readonly #control: Control;
+  readonly #options: PublisherOptions;
+  readonly #handle: Handle;
+  #attached: Attached | null = null;
+  #waiter: Waiter | null = null;
+  #triggers: Fd[] = [];
+  #retirementPipes: Fd[] = [];
+  /** num_sub_updates when the triggers were asked for; -1: never. */
+  #seenUpdates = -1;
+  #refreshing = false;
+  /** Where the buffer is that the user may be writing to. */
+  #lent: PublishingEnd | null = null;
+  #sent = 0;
+  #failure: Error | null = null;
+  #closing: Promise<void> | null = null;
+
+  private constructor(control: Control, readonly channel: string, options: PublisherOptions) {
+    this.#control = control;
+    this.#options = options;
+    this.#handle = {
+      channel,
+      title: `publisher on ${channel}`,
+      createRequest: (keepId) => this.#createRequest(keepId),
+      adopt: (answer) => this.#adopt(answer),
+      removeRequest: () => removeRequest(channel, this.#attached?.publisherId ?? -1),
+      release: () => this.#release(null),
+      fail: (reason) => this.#release(reason),
+    };
+  }
+
+  /** For `Client`. */
+  static async create(control: Control, channel: string, options: PublisherOptions): Promise<Publisher> {
+    checkCount(channel, "slotBytes", options.slotBytes);
+    checkCount(channel, "numSlots", options.numSlots);
+    const publisher = new Publisher(control, channel, options);
+    await control.create(publisher.#handle);
+    return publisher;
+  }
+
+  /** Whether messages wait for subscribers. */
+  get reliable(): boolean {
+    return this.#options.reliable ?? false;
+  }
+
+  /** Bytes that a slot has for a message now. */
+  get slotBytes(): number {
+    return this.#use().end.slotBytes;
+  }
+
+  /** Slots of the channel. */
+  get numSlots(): number {
+    return this.#use().blocks.numSlots;
+  }
+
+  /** Subscribers of the channel. */
+  get numSubscribers(): number {
+    return this.#use().blocks.numSubscribers();
+  }
+
+  /** The ordinal of the message published last; 0 before the first. Ordinals count all publishers of a channel. */
+  get ordinal(): number {
+    return this.#use().end.ordinal;
+  }
+
+  /**
+   * Where the next message is to be written: shared memory, to be handed on with `publish(length)`.
+   *
+   * @param bytes How long the message may get. Slots grow as needed. Default: what slots have.
+   * @returns The whole slot, of `bytes` or more. null where a reliable publisher has to wait, until a subscriber has
+   * read or there is one, or where all slots are held.
+   * @throws {RangeError} If the message is longer than slots may get.
+   */
+  getBuffer(bytes?: number): Uint8Array<ArrayBuffer> | null {
+    const { end } = this.#use();
+    const buffer = end.buffer(bytes);
+    this.#lent = buffer === null ? null : end;
+    return buffer;
+  }
+
+  /**
+   * Publishes a message: the first so many bytes of `getBuffer`'s buffer, or a copy of bytes.
+   *
+   * @returns Whether it was published. false: there is no slot for it now (see `wait`), or the buffer was lost with
+   * the server's memory, which `onConnectionChange` reports.
+   */
+  publish(message: number | Uint8Array): boolean {
+    if (typeof message !== "number") {
+      const buffer = this.getBuffer(message.length);
+      if (buffer === null) return false;
+      buffer.set(message);
+      message = message.length;
+    }
+    const attached = this.#attached ?? this.#unusable();
+    const lent = this.#lent;
+    if (lent === null) {
+      throw new Error(`Cannot publish on ${this.channel}: no buffer was asked for with getBuffer`);
+    }
+    this.#lent = null;
+    if (lent !== attached.end) return false;
+    lent.publish(message);
+    this.#checkTopology(attached);
+    return true;
+  }
+
+  /**
+   * Waits until a message can be published.
+   *
+   * @returns false where the time ran out first, or the publisher was closed.
+   */
+  wait(options?: WaitOptions): Promise<boolean> {
+    this.#use();
+    return this.#waiter!.wait(options);
+  }
+
+  /** As `wait`, but blocks the thread: timers and promises rest. For programs without an event loop. */
+  waitSync(options: { timeoutMs?: number } = {}): boolean {
+    this.#use();
+    return this.#waiter!.waitSync(options.timeoutMs);
+  }
+
+  /**
+   * Publishes a copy of bytes as soon as there is a slot.
+   *
+   * @throws {TimeoutError} If there was none in time.
+   */
+  async send(message: Uint8Array, options?: WaitOptions): Promise<void> {
+    if (++this.#sent % BREATH_EVERY === 0) await this.#waiter?.breathe();
+    while (!this.publish(message)) {
+      if (await this.wait(options)) continue;
+      this.#use();
+      throw new TimeoutError(
+        `Cannot send on ${this.channel}: no slot was free within ${options?.timeoutMs} ms`,
+      );
+    }
+  }
+
+  /** Closes the publisher at once; the promise resolves when the server knows. What it published stays readable. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  #close(): Promise<void> {
+    if (this.#failure !== null) return Promise.resolve();
+    const removed = this.#control.remove(this.#handle);
+    this.#release(null);
+    return removed;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** To be called before each use: sees what the server has sent, and what has changed. */
+  #use(): Attached {
+    this.#control.tick();
+    const attached = this.#attached ?? this.#unusable();
+    this.#checkTopology(attached);
+    return attached;
+  }
+
+  #unusable(): never {
+    throw this.#failure ?? new ClosedError(`Cannot use the publisher on ${this.channel}: it is closed`);
+  }
+
+  #createRequest(keepId: boolean): RequestInit {
+    const options = this.#options;
+    const type = options.type ?? "";
+    const value = {
+      channelName: this.channel,
+      numSlots: options.numSlots,
+      slotSize: align64(options.slotBytes),
+      isLocal: options.local ?? false,
+      isReliable: this.reliable,
+      isFixedSize: options.fixedSize ?? false,
+      type: typeof type === "string" ? new TextEncoder().encode(type) : type,
+      vchanId: -1,
+      checksumSize: options.checksumBytes ?? 4,
+      metadataSize: options.metadataBytes ?? 0,
+      publisherId: keepId ? this.#attached!.publisherId : -1,
+      maxPublishers: options.maxPublishers ?? 0,
+      processId: BigInt(Deno.pid),
+      maxOutstandingSlotLeases: 1,
+    };
+    return { request: { case: "createPublisher", value } };
+  }
+
+  #adopt(answer: Answer): boolean {
+    const what = `create a publisher on ${this.channel}`;
+    return openAnswer(answer, "createPublisher", what, (body, fds) => {
+      const known = this.#attached?.publisherId === body.publisherId ? this.#attached : null;
+      try {
+        const blocks = takeBlocks(this.#control, this.channel, body, null, fds, known);
+        const trigger = fds.take(body.pubPollFdIndex);
+        const triggers = body.subTriggerFdIndexes.map((index) => fds.take(index));
+        const pipes = body.retirementFdIndexes.map((index) => fds.take(index));
+        if (blocks !== null) this.#attach(body, blocks);
+        this.#setTrigger(trigger);
+        this.#setTriggers(this.#attached!, triggers, pipes, body.numSubUpdates & 0xffff);
+        return blocks === null;
+      } catch (error) {
+        this.#control.sendRemoval(removeRequest(this.channel, body.publisherId));
+        throw error;
+      }
+    });
+  }
+
+  #attach({ channelId, publisherId }: AnswerBody<"createPublisher">, blocks: ControlBlocks): void {
+    const { id: sessionId, userId: uid, groupId: gid } = this.#control.session;
+    const { slotBytes, fixedSize = false, checksumBytes = 4, metadataBytes = 0 } = this.#options;
+    using cleanup = new DisposableStack();
+    cleanup.use(blocks);
+    const end = new PublishingEnd({
+      sessionId,
+      resolvedName: this.channel,
+      blocks,
+      id: publisherId,
+      reliable: this.reliable,
+      slotBytes,
+      fixedSize,
+      checksumBytes,
+      metadataBytes,
+      ...(ownUid() === 0 ? { owner: { uid, gid } } : {}),
+    });
+    cleanup.use(end);
+    // Subscribers that hold this message keep later ones from being overwritten.
+    if (this.reliable) end.publishActivation();
+    cleanup.move();
+    this.#detach();
+    this.#attached = { channelId, publisherId, blocks, end };
+  }
+
+  #detach(): void {
+    this.#attached?.end[Symbol.dispose]();
+    this.#attached?.blocks[Symbol.dispose]();
+    this.#attached = null;
+  }
+
+  #setTrigger(trigger: Fd): void {
+    if (this.#waiter !== null) return this.#waiter.replace(trigger);
+    this.#waiter = new Waiter(this.#control, trigger, () => this.#ready(), RECHECK_MS);
+  }
+
+  #ready(): boolean {
+    this.#control.pump();
+    return this.#use().end.buffer() !== null;
+  }
+
+  /** Replaces the triggers of the subscribers, and pulls all: messages may have come before the triggers. */
+  #setTriggers(attached: Attached, triggers: Fd[], pipes: Fd[], seenUpdates: number): void {
+    attached.end.setSubscriberTriggers(triggers.map((fd) => fd.number));
+    attached.end.setRetirementPipes(pipes.map((fd) => fd.number));
+    closeAll(this.#triggers);
+    closeAll(this.#retirementPipes);
+    this.#triggers = triggers;
+    this.#retirementPipes = pipes;
+    this.#seenUpdates = seenUpdates;
+    for (const trigger of triggers) signal(trigger.number);
+    if (attached.end.wantsSubscriberKinds) this.#askKinds(attached);
+  }
+
+  #checkTopology(attached: Attached): void {
+    const updates = attached.blocks.counters.numSubUpdates;
+    if (updates === this.#seenUpdates || this.#refreshing) return;
+    const request = { request: { case: "getTriggers" as const, value: { channelName: this.channel } } };
+    this.#refreshing = this.#control.refresh(request, (answer) => {
+      this.#refreshing = false;
+      if (answer !== null) this.#refreshed(attached, answer, updates);
+    });
+  }
+
+  #refreshed(attached: Attached, answer: Answer, updates: number): void {
+    if (this.#attached !== attached) return closeAll(answer.fds);
+    this.#seenUpdates = updates; // Whatever came: the same question again would get the same answer.
+    quietly(() =>
+      openAnswer(answer, "getTriggers", `learn who subscribes to ${this.channel}`, (body, fds) => {
+        const triggers = body.subTriggerFdIndexes.map((index) => fds.take(index));
+        const pipes = body.retirementFdIndexes.map((index) => fds.take(index));
+        this.#setTriggers(attached, triggers, pipes, updates);
+      })
+    );
+  }
+
+  /** Shared memory does not say which subscribers are reliable. */
+  #askKinds(attached: Attached): void {
+    const updates = attached.blocks.counters.numSubUpdates;
+    const request = { request: { case: "getChannelInfo" as const, value: { channelName: this.channel } } };
+    this.#control.refresh(request, (answer) => {
+      if (answer === null || this.#attached !== attached) return closeAll(answer?.fds ?? []);
+      quietly(() =>
+        openAnswer(answer, "getChannelInfo", `learn who subscribes to ${this.channel}`, ({ channels }) => {
+          const participants = channels.flatMap((channel) => channel.participants);
+          const unreliable = participants.filter((user) => user.isSubscriber && !user.isReliable);
+          attached.end.setUnreliableSubscribers(unreliable.map((user) => user.id), updates);
+        })
+      );
+    });
+  }
+
+  #release(failure: Error | null): void {
+    this.#failure = failure;
+    this.#detach();
+    closeAll(this.#triggers.splice(0));
+    closeAll(this.#retirementPipes.splice(0));
+    this.#waiter?.close(failure);
+  }
+}
+
+function removeRequest(channelName: string, publisherId: number): RequestInit {
+  return { request: { case: "removePublisher", value: { channelName, publisherId } } };
+}
+
+function checkCount(channel: string, name: string, value: number): void {
+  if (Number.isInteger(value) && value > 0 && value <= 0x7fff_ffff) return;
+  throw new RangeError(
+    `Cannot create a publisher on ${channel}: ${name} must be a positive integer, not ${value}`,
+  );
+}

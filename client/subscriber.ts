@@ -1,0 +1,364 @@
+/** The receiving end of a channel. */
+
+import { signal } from "../ffi/eventfd.ts";
+import { closeAll, type Fd } from "../ffi/fd.ts";
+import type { ControlBlocks } from "../shm/control_blocks.ts";
+import { prefixBytes } from "../shm/layout.ts";
+import { ReadingEnd } from "../shm/reading.ts";
+import { type AnswerBody, openAnswer } from "./answer.ts";
+import { takeBlocks } from "./channel_memory.ts";
+import { type Control, type Handle, quietly } from "./control.ts";
+import { ClosedError } from "./errors.ts";
+import { Message } from "./message.ts";
+import type { Answer, RequestInit } from "./server_link.ts";
+import { Waiter, type WaitOptions } from "./waiter.ts";
+
+/** What a subscriber is to be. */
+export interface SubscriberOptions {
+  /** Whether reliable publishers wait for it. Default: false. */
+  reliable?: boolean;
+  /** What the messages are; checked by the server, for equality. Default: unknown. */
+  type?: string | Uint8Array;
+  /** Messages that may be held at a time. Default: 1. */
+  maxActiveMessages?: number;
+  /** Subscribers that the channel may have; 0: any number. Default: 0. */
+  maxSubscribers?: number;
+}
+
+/** Messages of a loop before the event loop gets its turn. */
+const BREATH_EVERY = 256;
+
+/** What a subscriber has as long as its channel's memory lives. */
+interface Attached {
+  readonly channelId: number;
+  readonly subscriberId: number;
+  readonly blocks: ControlBlocks;
+  /** null: no publisher has been there yet, and the channel has no memory. */
+  readonly end: ReadingEnd | null;
+  /** Per slot, the object that stands for its message. */
+  readonly messages: Message[];
+  readonly prefixBytes: number;
+}
+
+/**
+ * Reads the messages of a channel, each once and in order. Made by `Client.createSubscriber`.
+ *
+ * All methods but `wait`, `messages` and `close` return at once, whatever the server and the publishers do.
+ */
+export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Message> {
+  readonly #control: Control;
+  readonly #options: SubscriberOptions;
+  readonly #handle: Handle;
+  #attached: Attached | null = null;
+  /** Memory of a server that is gone, with messages that the user still holds. */
+  readonly #outdated = new Set<Attached>();
+  #waiter: Waiter | null = null;
+  #triggers: Fd[] = [];
+  #retirementPipes: Fd[] = [];
+  /** num_pub_updates when the triggers were asked for; -1: never. */
+  #seenUpdates = -1;
+  #refreshing = false;
+  #drops = 0;
+  #failure: Error | null = null;
+  #closing: Promise<void> | null = null;
+
+  private constructor(control: Control, readonly channel: string, options: SubscriberOptions) {
+    this.#control = control;
+    this.#options = options;
+    this.#handle = {
+      channel,
+      title: `subscriber to ${channel}`,
+      createRequest: (keepId) => this.#createRequest(keepId),
+      adopt: (answer) => this.#adopt(answer),
+      removeRequest: () => removeRequest(channel, this.#attached?.subscriberId ?? -1),
+      release: () => this.#release(null),
+      fail: (reason) => this.#release(reason),
+    };
+  }
+
+  /** For `Client`. */
+  static async create(control: Control, channel: string, options: SubscriberOptions): Promise<Subscriber> {
+    const { maxActiveMessages = 1 } = options;
+    if (!Number.isInteger(maxActiveMessages) || maxActiveMessages < 1 || maxActiveMessages > 0x7fff_ffff) {
+      throw new RangeError(
+        `Cannot subscribe to ${channel}: maxActiveMessages must be a positive integer, not ${maxActiveMessages}`,
+      );
+    }
+    const subscriber = new Subscriber(control, channel, options);
+    await control.create(subscriber.#handle);
+    return subscriber;
+  }
+
+  /** Whether reliable publishers wait for it. */
+  get reliable(): boolean {
+    return this.#options.reliable ?? false;
+  }
+
+  /** Slots of the channel; 0 while it has had no publisher. */
+  get numSlots(): number {
+    return this.#use().blocks.numSlots;
+  }
+
+  /** Messages that were overwritten before they were read. */
+  get drops(): number {
+    return this.#drops;
+  }
+
+  /**
+   * Reads the oldest message that was not read yet.
+   *
+   * @returns null where there is none, or as many messages are held as may be. The message is the caller's until it
+   * is released, and the object is used again after that.
+   */
+  read(): Message | null {
+    const attached = this.#use();
+    return attached.end !== null && attached.end.readNext() ? this.#take(attached, attached.end) : null;
+  }
+
+  /** Reads the newest message and skips all older ones. Otherwise like `read`. */
+  readNewest(): Message | null {
+    const attached = this.#use();
+    return attached.end !== null && attached.end.readNewest() ? this.#take(attached, attached.end) : null;
+  }
+
+  /**
+   * Waits until there is a message to read, and less are held than may be.
+   *
+   * @returns false where the time ran out first, or the subscriber was closed.
+   */
+  wait(options?: WaitOptions): Promise<boolean> {
+    this.#use();
+    return this.#waiter!.wait(options);
+  }
+
+  /** As `wait`, but blocks the thread: timers and promises rest. For programs without an event loop. */
+  waitSync(options: { timeoutMs?: number } = {}): boolean {
+    this.#use();
+    return this.#waiter!.waitSync(options.timeoutMs);
+  }
+
+  /**
+   * All messages from now on, each released when the next one is asked for. Ends when the subscriber is closed.
+   *
+   * @throws The signal's reason, when it is aborted.
+   */
+  async *messages(options: { signal?: AbortSignal } = {}): AsyncGenerator<Message, void, undefined> {
+    for (let count = 1; this.#closing === null; count++) {
+      options.signal?.throwIfAborted();
+      const message = this.read();
+      if (message === null) await this.wait(options);
+      else {
+        try {
+          yield message;
+        } finally {
+          message.release();
+        }
+        if (count % BREATH_EVERY === 0) await this.#waiter?.breathe();
+      }
+    }
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<Message, void, undefined> {
+    return this.messages();
+  }
+
+  /** Closes the subscriber at once, and releases its messages; the promise resolves when the server knows. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  #close(): Promise<void> {
+    if (this.#failure !== null) return Promise.resolve();
+    const removed = this.#control.remove(this.#handle);
+    this.#release(null);
+    return removed;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** To be called before each use: sees what the server has sent, and what has changed. */
+  #use(): Attached {
+    this.#control.tick();
+    const attached = this.#attached;
+    if (attached === null) {
+      throw this.#failure ?? new ClosedError(`Cannot use the subscriber to ${this.channel}: it is closed`);
+    }
+    this.#checkTopology(attached);
+    return attached;
+  }
+
+  #take(attached: Attached, end: ReadingEnd): Message {
+    this.#drops += end.dropped;
+    const { slotId } = end;
+    const message = attached.messages[slotId] ??= new Message(
+      end,
+      slotId,
+      attached.prefixBytes,
+      () => this.#released(attached),
+    );
+    return message.take();
+  }
+
+  #released(attached: Attached): void {
+    if (attached === this.#attached) this.#waiter?.look();
+    else if (attached.end?.active === 0) this.#dispose(attached);
+  }
+
+  #createRequest(keepId: boolean): RequestInit {
+    const { type = "", maxActiveMessages = 1, maxSubscribers = 0 } = this.#options;
+    const value = {
+      channelName: this.channel,
+      subscriberId: keepId ? this.#attached!.subscriberId : -1,
+      isReliable: this.reliable,
+      type: typeof type === "string" ? new TextEncoder().encode(type) : type,
+      maxActiveMessages,
+      vchanId: -1,
+      processId: BigInt(Deno.pid),
+      maxSubscribers,
+    };
+    return { request: { case: "createSubscriber", value } };
+  }
+
+  #adopt(answer: Answer): boolean {
+    const what = `subscribe to ${this.channel}`;
+    return openAnswer(answer, "createSubscriber", what, (body, fds) => {
+      const known = this.#attached?.subscriberId === body.subscriberId ? this.#attached : null;
+      try {
+        if (body.useSplitBuffers) {
+          throw new Error(`Cannot ${what}: its buffers are split, which is not supported`);
+        }
+        const blocks = takeBlocks(this.#control, this.channel, body, body.numSlots, fds, known);
+        const trigger = fds.take(body.pollFdIndex);
+        const triggers = body.reliablePubTriggerFdIndexes.map((index) => fds.take(index));
+        const pipes = body.retirementFdIndexes.map((index) => fds.take(index));
+        if (blocks !== null) this.#attach(body, blocks);
+        this.#setTrigger(trigger);
+        this.#setTriggers(this.#attached!, triggers, pipes, body.numPubUpdates & 0xffff);
+        return blocks === null;
+      } catch (error) {
+        this.#control.sendRemoval(removeRequest(this.channel, body.subscriberId));
+        throw error;
+      }
+    });
+  }
+
+  #attach(body: AnswerBody<"createSubscriber">, blocks: ControlBlocks): void {
+    using cleanup = new DisposableStack();
+    cleanup.use(blocks);
+    const { channelId, subscriberId } = body;
+    const checksumBytes = body.checksumSize > 0 ? body.checksumSize : 4;
+    const metadataBytes = Math.max(0, body.metadataSize);
+    const end = blocks.numSlots === 0 ? null : new ReadingEnd({
+      sessionId: this.#control.session.id,
+      resolvedName: this.channel,
+      blocks,
+      id: subscriberId,
+      reliable: this.reliable,
+      maxActiveMessages: this.#options.maxActiveMessages ?? 1,
+      checksumBytes,
+      metadataBytes,
+    });
+    cleanup.move();
+    this.#detach();
+    this.#attached = {
+      channelId,
+      subscriberId,
+      blocks,
+      end,
+      messages: [],
+      prefixBytes: prefixBytes(checksumBytes, metadataBytes),
+    };
+  }
+
+  /** Lets the channel's memory go, as soon as no message of it is held. */
+  #detach(): void {
+    const attached = this.#attached;
+    if (attached === null) return;
+    if ((attached.end?.active ?? 0) > 0) this.#outdated.add(attached);
+    else this.#dispose(attached);
+  }
+
+  #dispose(attached: Attached): void {
+    this.#outdated.delete(attached);
+    attached.end?.[Symbol.dispose]();
+    attached.blocks[Symbol.dispose]();
+  }
+
+  #setTrigger(trigger: Fd): void {
+    if (this.#waiter !== null) return this.#waiter.replace(trigger);
+    this.#waiter = new Waiter(this.#control, trigger, () => this.#ready());
+  }
+
+  #ready(): boolean {
+    this.#control.pump();
+    const { end } = this.#use();
+    return end !== null && !end.atLimit && end.mayHaveUnread;
+  }
+
+  /** Replaces the triggers of reliable publishers, and pulls all: they may have waited for a subscriber. */
+  #setTriggers(attached: Attached, triggers: Fd[], pipes: Fd[], seenUpdates: number): void {
+    attached.end?.setPublisherTriggers(triggers.map((fd) => fd.number));
+    attached.end?.setRetirementPipes(pipes.map((fd) => fd.number));
+    closeAll(this.#triggers);
+    closeAll(this.#retirementPipes);
+    this.#triggers = triggers;
+    this.#retirementPipes = pipes;
+    this.#seenUpdates = seenUpdates;
+    for (const trigger of triggers) signal(trigger.number);
+  }
+
+  #checkTopology(attached: Attached): void {
+    const updates = attached.blocks.counters.numPubUpdates;
+    if (updates === this.#seenUpdates || this.#refreshing) return;
+    const request: RequestInit = attached.end === null
+      ? this.#createRequest(true)
+      : { request: { case: "getTriggers", value: { channelName: this.channel } } };
+    this.#refreshing = this.#control.refresh(request, (answer) => {
+      this.#refreshing = false;
+      if (answer !== null) this.#refreshed(attached, answer, updates);
+    });
+  }
+
+  #refreshed(attached: Attached, answer: Answer, updates: number): void {
+    if (this.#attached !== attached) return closeAll(answer.fds);
+    if (attached.end === null) return this.#fillIn(answer);
+    this.#seenUpdates = updates; // Whatever came: the same question again would get the same answer.
+    quietly(() =>
+      openAnswer(answer, "getTriggers", `learn who publishes on ${this.channel}`, (body, fds) => {
+        const triggers = body.reliablePubTriggerFdIndexes.map((index) => fds.take(index));
+        const pipes = body.retirementFdIndexes.map((index) => fds.take(index));
+        this.#setTriggers(attached, triggers, pipes, updates);
+      })
+    );
+  }
+
+  /** The channel may have its first publisher, and so its memory. */
+  #fillIn(answer: Answer): void {
+    try {
+      this.#adopt(answer);
+    } catch (error) {
+      this.#control.forget(this.#handle);
+      this.#release(error as Error);
+    }
+  }
+
+  #release(failure: Error | null): void {
+    this.#failure = failure;
+    if (this.#attached !== null) this.#dispose(this.#attached);
+    for (const attached of [...this.#outdated]) this.#dispose(attached);
+    this.#attached = null;
+    closeAll(this.#triggers.splice(0));
+    closeAll(this.#retirementPipes.splice(0));
+    this.#waiter?.close(failure);
+  }
+}
+
+function removeRequest(channelName: string, subscriberId: number): RequestInit {
+  return { request: { case: "removeSubscriber", value: { channelName, subscriberId } } };
+}

@@ -1,0 +1,156 @@
+/** Waiting for a trigger: with the event loop, or without it. */
+
+import { drain, signal as ring } from "../ffi/eventfd.ts";
+import type { Fd } from "../ffi/fd.ts";
+import { pollSync } from "../ffi/poll.ts";
+import { reactor, Ready, type Watch } from "../ffi/reactor.ts";
+import type { Control } from "./control.ts";
+
+/** How to wait. */
+export interface WaitOptions {
+  /** How long at most, in milliseconds. Default: for ever. */
+  timeoutMs?: number;
+  /** Ends the wait: the promise is rejected with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** Waits that were over at once before the event loop gets its turn. */
+const BREATH_EVERY = 256;
+/** How long a synchronous wait sleeps at most while the server is away, so that it is found when it is back. */
+const DISCONNECTED_POLL_MS = 5;
+
+interface Pending {
+  settle(outcome: boolean | Error): void;
+}
+
+/**
+ * Waits until a condition holds that a trigger announces.
+ *
+ * Whether to go on is decided by looking, never by the trigger alone: it may be left from before, and is emptied
+ * before each look.
+ */
+export class Waiter {
+  readonly #control: Control;
+  readonly #ready: () => boolean;
+  readonly #recheckMs: number;
+  #fd: Fd;
+  #watch: Watch | null = null;
+  #armed = false;
+  readonly #pending = new Set<Pending>();
+  #breathers: (() => void)[] = [];
+  #quickWaits = 0;
+
+  /**
+   * @param fd The trigger; owned from now on.
+   * @param ready The condition. What it throws ends the waits.
+   * @param recheckMs How often to look without a trigger, for conditions that nobody may announce.
+   */
+  constructor(control: Control, fd: Fd, ready: () => boolean, recheckMs = Infinity) {
+    this.#control = control;
+    this.#fd = fd;
+    this.#ready = ready;
+    this.#recheckMs = recheckMs;
+  }
+
+  /** The trigger's number, for waking oneself. */
+  get fdNumber(): number {
+    return this.#fd.number;
+  }
+
+  /** Replaces the trigger. */
+  replace(fd: Fd): void {
+    this.#watch?.close();
+    this.#watch = null;
+    this.#armed = false;
+    this.#fd.close();
+    this.#fd = fd;
+    this.look();
+  }
+
+  /** Resolves to true when the condition holds, to false after the time or when the waiter is disposed. */
+  wait({ timeoutMs = Infinity, signal }: WaitOptions = {}): Promise<boolean> {
+    return new Promise<boolean>((resolve, reject) => {
+      signal?.throwIfAborted();
+      if (this.#ready()) {
+        if (++this.#quickWaits % BREATH_EVERY !== 0) return resolve(true);
+        return this.breathe().then(() => resolve(true));
+      }
+      const timer = timeoutMs === Infinity ? undefined : setTimeout(() => pending.settle(false), timeoutMs);
+      const recheck = this.#recheckMs === Infinity
+        ? undefined
+        : setInterval(() => this.look(), this.#recheckMs);
+      const abort = () => pending.settle(signal!.reason);
+      const pending: Pending = {
+        settle: (outcome) => {
+          this.#pending.delete(pending);
+          clearTimeout(timer);
+          clearInterval(recheck);
+          signal?.removeEventListener("abort", abort);
+          if (typeof outcome === "boolean") resolve(outcome);
+          else reject(outcome);
+        },
+      };
+      signal?.addEventListener("abort", abort);
+      this.#pending.add(pending);
+      this.#arm();
+    });
+  }
+
+  /** Gives the event loop a turn: whoever is always ready would starve timers and signals. */
+  breathe(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#breathers.push(resolve);
+      ring(this.#fd.number);
+      this.#arm();
+    });
+  }
+
+  /** Waits on this thread; timers and promises rest. Returns whether the condition holds. */
+  waitSync(timeoutMs = Infinity): boolean {
+    const deadline = performance.now() + timeoutMs;
+    while (!this.#ready()) {
+      const left = deadline - performance.now();
+      if (left <= 0) return false;
+      const { socketNumber, connected } = this.#control;
+      const fds = socketNumber < 0 ? [this.#fd.number] : [this.#fd.number, socketNumber];
+      const most = Math.min(left, this.#recheckMs, connected ? Infinity : DISCONNECTED_POLL_MS);
+      const ready = pollSync(fds, most === Infinity ? -1 : most);
+      if (ready.includes(this.#fd.number)) drain(this.#fd.number);
+      this.#control.pump();
+    }
+    return true;
+  }
+
+  /** Looks whether those who wait can go on. */
+  look(): void {
+    if (this.#pending.size === 0) return;
+    try {
+      if (this.#ready()) { for (const pending of [...this.#pending]) pending.settle(true); }
+      else this.#arm();
+    } catch (error) {
+      for (const pending of [...this.#pending]) pending.settle(error as Error);
+    }
+  }
+
+  #arm(): void {
+    if (this.#armed) return;
+    this.#armed = true;
+    if (this.#watch !== null) this.#watch.rearm(Ready.readable | Ready.once);
+    else this.#watch = reactor().watch(this.#fd, Ready.readable | Ready.once, () => this.#triggered());
+  }
+
+  #triggered(): void {
+    this.#armed = false;
+    drain(this.#fd.number);
+    for (const resolve of this.#breathers.splice(0)) resolve();
+    this.look();
+  }
+
+  /** Ends all waits: with false, or with a failure. */
+  close(failure: Error | null): void {
+    this.#watch?.close();
+    this.#fd.close();
+    for (const resolve of this.#breathers.splice(0)) resolve();
+    for (const pending of [...this.#pending]) pending.settle(failure ?? false);
+  }
+}
