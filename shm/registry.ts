@@ -65,6 +65,16 @@ export class Registry {
   }
 
   /**
+   * Notes that a publisher is `depth` times among the subscriber queues, as it says itself when it comes back after a
+   * recovery (section 3.6).
+   */
+  setHazard(publisherId: number, depth: number): void {
+    checkUser(publisherId);
+    const index = this.#arena.u32[(this.#blocks.struct + ChannelStruct.queueIndex) >>> 2];
+    Atomics.store(this.#arena.u32, (index + QueueIndex.activePublishers + 4 * publisherId) >>> 2, depth);
+  }
+
+  /**
    * Gives a subscriber a queue.
    *
    * @param requested What the subscriber asked for; 0 for the channel's default.

@@ -1,0 +1,291 @@
+/** The publishing end of a channel on mapped memory, without any server (specification, sections 5.2 to 5.6). */
+
+import { clockInto } from "../ffi/clock.ts";
+import { signal } from "../ffi/eventfd.ts";
+import { arena } from "./arena.ts";
+import { MessageBuffers } from "./buffers.ts";
+import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
+import type { ControlBlocks } from "./control_blocks.ts";
+import { grownSlotBytes, Limit, Prefix, prefixBytes, Slot, SlotFlag } from "./layout.ts";
+import { RetirementNotifier } from "./retirement.ts";
+import { PublisherStruct } from "./structs.ts";
+
+/** Options of a publishing end. */
+export interface PublishingEndOptions extends ChannelEndOptions {
+  /** Size of the slots to begin with, rounded up to a multiple of 64. */
+  readonly slotBytes: number;
+  /** Whether slots never grow. Default: false. */
+  readonly fixedSize?: boolean;
+  /** Whether it passes on messages of another machine. Default: false. */
+  readonly tunnel?: boolean;
+  /** Who owns the buffers made. Default: this process's user. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
+}
+
+/** Words of the prefix that publishing writes; the first one is the bridges' scratch. */
+const PREFIX_WORDS = Prefix.fixedBytes / 4;
+
+/**
+ * Publishes messages.
+ *
+ * An unreliable publisher holds one slot in advance; a reliable one takes a slot when asked for a buffer, and only
+ * one whose message every reliable subscriber has read. Nothing here waits: where a reliable publisher gets no
+ * buffer, its trigger is written to when it is worth trying again.
+ */
+export class PublishingEnd implements Disposable {
+  readonly #arena = arena();
+  readonly #core = this.#arena.core;
+  readonly #u32 = this.#arena.u32;
+  readonly #blocks: ControlBlocks;
+  readonly #buffers: MessageBuffers;
+  readonly #options: PublishingEndOptions;
+  readonly #reliable: boolean;
+  readonly #struct: number;
+  /** Index of the struct's first word. */
+  readonly #word: number;
+  readonly #prefix: Uint32Array<ArrayBuffer>;
+  readonly #timePointer: Deno.PointerObject;
+  readonly #retirement = new RetirementNotifier();
+  #triggers: readonly number[] = [];
+  #disposed = false;
+
+  /**
+   * Makes or maps the message buffers, and takes the first slot of an unreliable publisher.
+   *
+   * @throws {RangeError} If ids or sizes are impossible.
+   */
+  constructor(options: PublishingEndOptions) {
+    checkEnd(options);
+    const { sessionId, resolvedName, blocks, checksumBytes = 4, metadataBytes = 0, owner } = options;
+    this.#options = options;
+    this.#blocks = blocks;
+    this.#reliable = options.reliable ?? false;
+    using cleanup = new DisposableStack();
+    this.#buffers = cleanup.use(
+      new MessageBuffers({
+        sessionId,
+        resolvedName,
+        blocks,
+        prefixBytes: prefixBytes(checksumBytes, metadataBytes),
+        writable: true,
+        owner,
+      }),
+    );
+    this.#buffers.ensure(options.slotBytes);
+    this.#struct = this.#arena.allocate(PublisherStruct.bytes);
+    this.#word = this.#struct >>> 2;
+    this.#prefix = new Uint32Array(this.#arena.buffer, this.#struct + PublisherStruct.prefix, PREFIX_WORDS);
+    this.#timePointer = this.#arena.pointer(this.#struct + PublisherStruct.time);
+    this.#describe(checksumBytes, metadataBytes);
+    if (!this.#reliable) this.#core.claimUnreliable(this.#struct);
+    cleanup.move();
+  }
+
+  /** Payload bytes of the newest buffer's slots. */
+  get slotBytes(): number {
+    return this.#buffers.newestSlotBytes;
+  }
+
+  /** The slot held, -1 for none. */
+  get slotId(): number {
+    return this.#holdsSlot ? this.#u32[this.#word + PublisherStruct.slotId / 4] : -1;
+  }
+
+  /** Ordinal of the message published last, 0 for none. */
+  get ordinal(): number {
+    return this.#arena.u64(this.#struct + PublisherStruct.ordinal);
+  }
+
+  /** CLOCK_MONOTONIC at the last publication, in nanoseconds. */
+  get timestampNs(): bigint {
+    const { view } = this.#arena, time = this.#struct + PublisherStruct.time;
+    return view.getBigUint64(time, true) * 1_000_000_000n + view.getBigUint64(time + 8, true);
+  }
+
+  /** Retirement notifications that a pipe has no room for as yet. */
+  get unsentRetirements(): number {
+    return this.#retirement.unsent;
+  }
+
+  /**
+   * The payload area to write the next message to: that of the slot held, all of it. The same slot's until
+   * `publish`. Growing, or another publisher's growing, may give the slot another area: what was written is lost.
+   *
+   * @param minBytes The least size; the slots grow if it is larger than theirs.
+   * @returns null where no slot is to be had: reliable publishers must wait until subscribers have read, or for the
+   * first subscriber; for unreliable ones, all slots are held.
+   * @throws {RangeError} If the slots would have to grow and have a fixed size.
+   */
+  buffer(minBytes = 0): Uint8Array<ArrayBuffer> | null {
+    if (this.#disposed) throw new Error(`Cannot publish to channel ${this.#name}: the publisher is closed`);
+    if (minBytes > this.#buffers.newestSlotBytes || this.#blocks.numBuffers !== this.#buffers.count) {
+      this.#growTo(minBytes);
+    }
+    if (!this.#holdsSlot && !this.#claim(false)) return null;
+    const u32 = this.#u32, word = this.#word;
+    return this.#buffers.payload(
+      u32[word + PublisherStruct.bufferIndex / 4],
+      u32[word + PublisherStruct.slotId / 4],
+    );
+  }
+
+  /**
+   * Publishes what was written to the buffer, and wakes the subscribers.
+   *
+   * @param byteLength Size of the message, from 1 to the buffer's.
+   * @returns Its ordinal.
+   */
+  publish(byteLength: number): number {
+    const u32 = this.#u32, word = this.#word;
+    if (this.#disposed || !this.#holdsSlot) {
+      throw new Error(`Cannot publish to channel ${this.#name}: get a buffer first`);
+    }
+    const index = u32[word + PublisherStruct.bufferIndex / 4];
+    if (!(byteLength >= 1 && byteLength <= this.#buffers.slotBytes(index))) {
+      throw new RangeError(
+        `Cannot publish ${byteLength} bytes to channel ${this.#name}: a message has 1 to ${
+          this.#buffers.slotBytes(index)
+        } bytes`,
+      );
+    }
+    this.#send(byteLength, 0);
+    return this.ordinal;
+  }
+
+  /**
+   * Publishes the message that tells subscribers of a reliable publisher. It has an ordinal, and nobody sees it
+   * who did not ask to.
+   *
+   * @returns Its ordinal; null where no slot is free.
+   */
+  publishActivation(): number | null {
+    if (this.#disposed || (!this.#holdsSlot && !this.#claim(true))) return null;
+    this.#send(1, 1);
+    return this.ordinal;
+  }
+
+  /** Replaces the subscribers' triggers: numbers of eventfds, open until they are replaced in turn. */
+  setSubscriberTriggers(fdNumbers: readonly number[]): void {
+    this.#triggers = fdNumbers;
+  }
+
+  /** Replaces the write ends of the retirement pipes. Non-blocking, and open until they are replaced in turn. */
+  setRetirementPipes(fdNumbers: readonly number[]): void {
+    this.#retirement.setPipes(fdNumbers);
+  }
+
+  /**
+   * Whether it should be told which subscribers are unreliable: it is reliable, there are both kinds, and what it
+   * was told is of another time. Until told it may wait for an unreliable subscriber; with one reliable subscriber
+   * it goes by a flag in the slot, as the reference does.
+   */
+  get wantsSubscriberKinds(): boolean {
+    const { numReliableSubs, numSubs, numSubUpdates } = this.#blocks.counters;
+    if (!this.#reliable || numReliableSubs === 0 || numSubs <= numReliableSubs) return false;
+    const u32 = this.#u32, word = this.#word;
+    return u32[word + PublisherStruct.exemptKnown / 4] === 0 ||
+      u32[word + PublisherStruct.exemptStamp / 4] !== numSubUpdates;
+  }
+
+  /**
+   * Tells which subscribers are unreliable: they never hold this publisher up.
+   *
+   * @param numSubUpdates The counter's value before the server was asked: what it said holds for no later one.
+   */
+  setUnreliableSubscribers(ids: Iterable<number>, numSubUpdates: number): void {
+    const exempt = new Uint8Array(this.#arena.buffer, this.#struct + PublisherStruct.exempt, Limit.users / 8);
+    exempt.fill(0);
+    for (const id of ids) if (id >= 0 && id < Limit.users) exempt[id >> 3] |= 1 << (id & 7);
+    this.#u32[this.#word + PublisherStruct.exemptStamp / 4] = numSubUpdates;
+    this.#u32[this.#word + PublisherStruct.exemptKnown / 4] = 1;
+  }
+
+  /** Gives the slot back that it holds, and unmaps the buffers. Before the server is asked to remove the publisher. */
+  close(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#core.abandonSlot(this.#struct);
+    this.#buffers[Symbol.dispose]();
+    this.#arena.free(this.#struct, PublisherStruct.bytes);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  get #name(): string {
+    return this.#options.resolvedName;
+  }
+
+  get #holdsSlot(): boolean {
+    return this.#u32[this.#word + PublisherStruct.slot / 4] !== 0;
+  }
+
+  #claim(withoutSubscribers: boolean): boolean {
+    const outcome = this.#reliable
+      ? this.#core.claimReliable(this.#struct, withoutSubscribers ? 1 : 0)
+      : this.#core.claimUnreliable(this.#struct);
+    if (outcome >= 0) this.#noteForcedReuse();
+    return outcome >= 0;
+  }
+
+  #send(byteLength: number, activation: number): void {
+    const u32 = this.#u32, word = this.#word, prefix = this.#prefix;
+    const target = this.#buffers.prefix(
+      u32[word + PublisherStruct.bufferIndex / 4],
+      u32[word + PublisherStruct.slotId / 4],
+    );
+    clockInto(this.#timePointer);
+    this.#core.beginPublish(this.#struct, byteLength, activation);
+    for (let i = 1; i < PREFIX_WORDS; i++) target[i] = prefix[i];
+    this.#core.endPublish(this.#struct, byteLength, activation);
+    const triggers = this.#triggers;
+    for (let i = 0; i < triggers.length; i++) signal(triggers[i]);
+    this.#noteForcedReuse();
+    this.#buffers.unmapUnused();
+  }
+
+  /** The slot just taken had a message that not everybody has read: to those who wait for it, it is retired now. */
+  #noteForcedReuse(): void {
+    if (!this.#retirement.wanted) return;
+    this.#retirement.flush();
+    const u32 = this.#u32, word = this.#word, slot = u32[word + PublisherStruct.slot / 4];
+    if (slot === 0 || u32[word + PublisherStruct.forced / 4] === 0) return;
+    u32[word + PublisherStruct.forced / 4] = 0;
+    const activation = (u32[(slot + Slot.flags) >>> 2] & SlotFlag.activation) !== 0;
+    if (!activation) this.#retirement.notify(u32[word + PublisherStruct.slotId / 4]);
+  }
+
+  /** Maps buffers that others have made, and makes one if none has slots of this size. */
+  #growTo(minBytes: number): void {
+    const { fixedSize = false, resolvedName } = this.#options;
+    this.#buffers.refresh();
+    const slotBytes = this.#buffers.newestSlotBytes;
+    if (minBytes > slotBytes) {
+      if (fixedSize) {
+        throw new RangeError(
+          `Channel ${resolvedName} is fixed size at ${slotBytes} bytes; can't increase it to ${minBytes} bytes`,
+        );
+      }
+      this.#buffers.ensure(grownSlotBytes(slotBytes, minBytes));
+    }
+    this.#u32[this.#word + PublisherStruct.numBuffers / 4] = this.#buffers.count;
+    const slot = this.#u32[this.#word + PublisherStruct.slot / 4];
+    if (slot !== 0) this.#core.assignBuffer(this.#struct, slot);
+  }
+
+  /** Fills in the core's struct. */
+  #describe(checksumBytes: number, metadataBytes: number): void {
+    const { id, vchanId = -1, tunnel = false } = this.#options, { view } = this.#arena;
+    const set = (field: number, value: number) => view.setInt32(this.#struct + field, value, true);
+    set(PublisherStruct.channel, this.#blocks.struct);
+    set(PublisherStruct.id, id);
+    set(PublisherStruct.vchan, vchanId);
+    set(PublisherStruct.reliable, this.#reliable ? 1 : 0);
+    set(PublisherStruct.tunnel, tunnel ? 1 : 0);
+    set(PublisherStruct.numBuffers, this.#buffers.count);
+    const prefix = this.#struct + PublisherStruct.prefix;
+    view.setUint16(prefix + Prefix.checksumBytes, checksumBytes, true);
+    view.setUint16(prefix + Prefix.metadataBytes, metadataBytes, true);
+  }
+}

@@ -1,0 +1,303 @@
+/** The reading end of a channel on mapped memory, without any server (specification, sections 5.7, 5.9, 5.11). */
+
+import { signal } from "../ffi/eventfd.ts";
+import { arena } from "./arena.ts";
+import { MessageBuffers } from "./buffers.ts";
+import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
+import { ControlBlockError, type ControlBlocks } from "./control_blocks.ts";
+import { Limit, prefixBytes } from "./layout.ts";
+import { RetirementNotifier } from "./retirement.ts";
+import { Outcome, Release, SnapshotEntry, SubscriberStruct } from "./structs.ts";
+
+/** Options of a reading end. */
+export interface ReadingEndOptions extends ChannelEndOptions {
+  /** How many messages may be held at a time. Default: 1. */
+  readonly maxActiveMessages?: number;
+  /** Whether activation messages of reliable publishers are read like others. Default: false. */
+  readonly passActivation?: boolean;
+  /** Whether messages missed are counted. Default: true. */
+  readonly detectDrops?: boolean;
+  /** Whether it reads all virtual channels of a multiplexer. Default: false. */
+  readonly multiplexed?: boolean;
+}
+
+/** Buffers that turn up while one message is being read. */
+const BUFFER_TRIES = Limit.buffers;
+
+/**
+ * Reads messages, each once, in the order of their ordinals.
+ *
+ * A read allocates nothing: what it found is in the fields of this object until the next read. The message itself
+ * is held, and its bytes stay as they are, until it is released.
+ */
+export class ReadingEnd implements Disposable {
+  readonly #arena = arena();
+  readonly #core = this.#arena.core;
+  readonly #u32 = this.#arena.u32;
+  readonly #blocks: ControlBlocks;
+  readonly #buffers: MessageBuffers;
+  readonly #options: ReadingEndOptions;
+  readonly #reliable: boolean;
+  readonly #maxActive: number;
+  readonly #struct: number;
+  /** Index of the struct's first word. */
+  readonly #word: number;
+  readonly #retirement = new RetirementNotifier();
+  /** Per slot: 1 + the index of the buffer of the message held, 0 for none. */
+  readonly #held: Uint16Array<ArrayBuffer>;
+  #publisherTriggers: readonly number[] = [];
+  #ownTrigger = -1;
+  /** Whether reliable publishers may wait for this subscriber to be there, or for what it let go unread. */
+  #greets = true;
+  #disposed = false;
+
+  /** @throws {RangeError} If ids or sizes are impossible. */
+  constructor(options: ReadingEndOptions) {
+    checkEnd(options);
+    const { sessionId, resolvedName, blocks, checksumBytes = 4, metadataBytes = 0, maxActiveMessages = 1 } =
+      options;
+    if (!Number.isInteger(maxActiveMessages) || maxActiveMessages < 1) {
+      throw new RangeError(
+        `Cannot read channel ${resolvedName} holding ${maxActiveMessages} messages: 1 is the least`,
+      );
+    }
+    this.#options = options;
+    this.#blocks = blocks;
+    this.#reliable = options.reliable ?? false;
+    this.#maxActive = maxActiveMessages;
+    this.#held = new Uint16Array(blocks.numSlots);
+    using cleanup = new DisposableStack();
+    this.#buffers = cleanup.use(
+      new MessageBuffers({
+        sessionId,
+        resolvedName,
+        blocks,
+        prefixBytes: prefixBytes(checksumBytes, metadataBytes),
+        writable: false,
+      }),
+    );
+    const allocate = (bytes: number) => {
+      const address = this.#arena.allocate(bytes);
+      cleanup.defer(() => this.#arena.free(address, bytes));
+      return address;
+    };
+    this.#struct = allocate(SubscriberStruct.bytes);
+    this.#word = this.#struct >>> 2;
+    this.#describe(allocate);
+    this.#memory = cleanup.move();
+  }
+
+  readonly #memory: DisposableStack;
+
+  /** Slot of the message read last. */
+  get slotId(): number {
+    return this.#u32[this.#word + SubscriberStruct.slotId / 4];
+  }
+
+  /** Bytes of the message read last. */
+  get size(): number {
+    return this.#u32[this.#word + SubscriberStruct.messageSize / 4];
+  }
+
+  /** Ordinal of the message read last. */
+  get ordinal(): number {
+    return this.#arena.u64(this.#struct + SubscriberStruct.ordinal);
+  }
+
+  /** CLOCK_MONOTONIC at publication of the message read last, in nanoseconds. */
+  get timestampNs(): bigint {
+    return this.#arena.view.getBigUint64(this.#struct + SubscriberStruct.timestamp, true);
+  }
+
+  /** Virtual channel of the message read last, -1 for none. */
+  get vchanId(): number {
+    return this.#u32[this.#word + SubscriberStruct.messageVchan / 4] | 0;
+  }
+
+  /** Whether the message read last is an activation. */
+  get isActivation(): boolean {
+    return this.#u32[this.#word + SubscriberStruct.activation / 4] !== 0;
+  }
+
+  /** Messages missed between the one read last and the one before. */
+  get dropped(): number {
+    return this.#u32[this.#word + SubscriberStruct.drops / 4];
+  }
+
+  /** The slot of the message read last, to its end; the message is the first `size` bytes. The same view every time. */
+  get slotView(): Uint8Array<ArrayBuffer> {
+    return this.#buffers.payload(this.#u32[this.#word + SubscriberStruct.bufferIndex / 4], this.slotId);
+  }
+
+  /** The message read last: a new view of its bytes. They stay as they are until it is released. */
+  get payload(): Uint8Array<ArrayBuffer> {
+    return this.slotView.subarray(0, this.size);
+  }
+
+  /** Messages held. */
+  get active(): number {
+    return this.#u32[this.#word + SubscriberStruct.active / 4];
+  }
+
+  /** Whether as many messages are held as may be: reads find nothing until one is released. */
+  get atLimit(): boolean {
+    return this.active >= this.#maxActive;
+  }
+
+  /** Whether a read would look further than it has: false only if there is nothing unread. */
+  get mayHaveUnread(): boolean {
+    return this.#core.mayHaveUnread(this.#struct) !== 0;
+  }
+
+  /** Retirement notifications that a pipe has no room for as yet. */
+  get unsentRetirements(): number {
+    return this.#retirement.unsent;
+  }
+
+  /**
+   * Reads the oldest unread message.
+   *
+   * @returns false where there is none, or as many are held as may be.
+   * @throws {ControlBlockError} If a slot says that its message is larger than the slot; that message is skipped.
+   */
+  readNext(): boolean {
+    if (this.#disposed) return this.#refuse();
+    const outcome = this.#core.readNext(this.#struct);
+    return outcome >= 0 ? this.#hold(outcome) : this.#readWithout(outcome, true);
+  }
+
+  /** Reads the newest message and lets all older ones go. Otherwise like `readNext`. */
+  readNewest(): boolean {
+    if (this.#disposed) return this.#refuse();
+    const outcome = this.#core.readNewest(this.#struct);
+    return outcome >= 0 ? this.#hold(outcome) : this.#readWithout(outcome, false);
+  }
+
+  /** Lets a message go. Its bytes may be overwritten from now on. Does nothing if it is not held. */
+  release(slotId: number): void {
+    const held = this.#held[slotId];
+    if (!(held > 0)) return;
+    this.#held[slotId] = 0;
+    const released = this.#core.release(this.#struct, slotId);
+    this.#buffers.letGo(held - 1);
+    if (released & Release.retired && this.#retirement.wanted) {
+      this.#retirement.notify(this.#u32[this.#word + SubscriberStruct.retiredSlot / 4]);
+    }
+    if (this.#reliable && released & Release.unheld) this.#wakePublishers();
+    if (this.#u32[this.#word + SubscriberStruct.starved / 4] !== 0) this.#wakeSelf();
+  }
+
+  /** Replaces the triggers of reliable publishers: numbers of eventfds, open until they are replaced in turn. */
+  setPublisherTriggers(fdNumbers: readonly number[]): void {
+    this.#publisherTriggers = fdNumbers;
+    this.#greets = true;
+  }
+
+  /** Replaces the write ends of the retirement pipes. Non-blocking, and open until they are replaced in turn. */
+  setRetirementPipes(fdNumbers: readonly number[]): void {
+    this.#retirement.setPipes(fdNumbers);
+  }
+
+  /** Sets the subscriber's own trigger: written to when a message that had to wait for a release can be read. */
+  setOwnTrigger(fdNumber: number): void {
+    this.#ownTrigger = fdNumber;
+  }
+
+  /** Releases all messages held, and unmaps the buffers: their views are empty from then on. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    for (let slotId = 0; slotId < this.#held.length; slotId++) this.release(slotId);
+    this.#disposed = true;
+    this.#memory.dispose();
+  }
+
+  #refuse(): never {
+    throw new Error(`Cannot read channel ${this.#options.resolvedName}: the subscriber is closed`);
+  }
+
+  #hold(slotId: number): true {
+    const index = this.#u32[this.#word + SubscriberStruct.bufferIndex / 4];
+    this.#held[slotId] = index + 1;
+    this.#buffers.hold(index);
+    if (this.#u32[this.#word + SubscriberStruct.madeRoom / 4] !== 0) this.#tellOfRoom();
+    return true;
+  }
+
+  /** Goes on where the core has read nothing. */
+  #readWithout(outcome: number, inOrder: boolean): boolean {
+    for (let tries = 0; outcome === Outcome.needsBuffer && tries < BUFFER_TRIES; tries++) {
+      // Room that earlier entries made is forgotten when the core is called again.
+      this.#tellOfRoom();
+      const mapped = this.#mapBuffer();
+      if (!mapped && !inOrder) return false;
+      if (!mapped) this.#core.skipEntry(this.#struct);
+      outcome = inOrder ? this.#core.readNext(this.#struct) : this.#core.readNewest(this.#struct);
+    }
+    if (outcome >= 0) return this.#hold(outcome);
+    this.#tellOfRoom();
+    if (outcome === Outcome.malformed) {
+      const index = this.#u32[this.#word + SubscriberStruct.bufferIndex / 4];
+      throw new ControlBlockError(
+        `Cannot read message ${this.ordinal} of channel ${this.#options.resolvedName}: slot ${this.slotId} of ` +
+          `${this.#buffers.slotBytes(index)} bytes says that it has ${this.size}; the message was skipped`,
+      );
+    }
+    if (outcome === Outcome.none) {
+      if (this.#greets) this.#wakePublishers();
+      this.#greets = false;
+      this.#retirement.flush();
+      this.#buffers.unmapUnused();
+    }
+    return false;
+  }
+
+  /** Maps the buffer of the message that the core has stopped at. */
+  #mapBuffer(): boolean {
+    const mapped = this.#buffers.map(this.#u32[this.#word + SubscriberStruct.bufferIndex / 4]);
+    this.#u32[this.#word + SubscriberStruct.numBuffers / 4] = this.#buffers.count;
+    return mapped;
+  }
+
+  /** Messages were let go without being read: publishers may go on, and their slots may be retired. */
+  #tellOfRoom(): void {
+    const u32 = this.#u32, word = this.#word;
+    if (u32[word + SubscriberStruct.madeRoom / 4] === 0) return;
+    const retired = u32[word + SubscriberStruct.snapshot / 4] >>> 2;
+    const count = u32[word + SubscriberStruct.numRetired / 4];
+    for (let i = 0; i < count && this.#retirement.wanted; i++) {
+      this.#retirement.notify(this.#arena.i32[retired + i]);
+    }
+    if (this.#reliable) this.#wakePublishers();
+  }
+
+  #wakePublishers(): void {
+    const triggers = this.#publisherTriggers;
+    for (let i = 0; i < triggers.length; i++) signal(triggers[i]);
+  }
+
+  #wakeSelf(): void {
+    if (this.atLimit) return;
+    this.#u32[this.#word + SubscriberStruct.starved / 4] = 0;
+    if (this.#ownTrigger >= 0) signal(this.#ownTrigger);
+  }
+
+  /** Fills in the core's struct. */
+  #describe(allocate: (bytes: number) => number): void {
+    const { id, vchanId = -1, passActivation = false, detectDrops = true, multiplexed = false } =
+      this.#options;
+    const { numSlots } = this.#blocks, { view } = this.#arena;
+    const set = (field: number, value: number) => view.setInt32(this.#struct + field, value, true);
+    set(SubscriberStruct.channel, this.#blocks.struct);
+    set(SubscriberStruct.id, id);
+    set(SubscriberStruct.vchan, vchanId);
+    set(SubscriberStruct.reliable, this.#reliable ? 1 : 0);
+    set(SubscriberStruct.passActivation, passActivation ? 1 : 0);
+    set(SubscriberStruct.detectDrops, detectDrops ? 1 : 0);
+    set(SubscriberStruct.multiplexed, multiplexed ? 1 : 0);
+    set(SubscriberStruct.maxActive, this.#maxActive);
+    set(SubscriberStruct.snapshot, allocate(SnapshotEntry.bytes * numSlots));
+    set(SubscriberStruct.delivered, allocate(8 * numSlots));
+    set(SubscriberStruct.lastOrdinals, allocate(multiplexed ? 8 * Limit.users : 8));
+    set(SubscriberStruct.slotBytes, this.#buffers.table);
+  }
+}
