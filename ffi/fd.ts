@@ -83,6 +83,25 @@ export class Fd implements Disposable {
     };
   }
 
+  /**
+   * Reads a part of a file. Unlike a mapping it cannot kill the process when the file shrinks meanwhile, and it
+   * leaves the file position, which may be shared with other processes, as it is.
+   *
+   * @returns How many bytes were stored: fewer than fit only at the end of the file.
+   * @throws {SystemError} With code `ESPIPE` where this is no file.
+   */
+  readAt(offset: number, into: Uint8Array<ArrayBuffer>): number {
+    let stored = 0;
+    while (stored < into.length) {
+      const rest = into.subarray(stored);
+      const count = libc.pread(this.number, rest, rest.length, BigInt(offset + stored));
+      if (count < 0) throw new SystemError(`read ${this.kind}`, errno());
+      if (count === 0) break;
+      stored += count;
+    }
+    return stored;
+  }
+
   setNonBlocking(on: boolean): void {
     const flags = libc.fcntl(this.number, F_GETFL, 0);
     if (flags < 0 || libc.fcntl(this.number, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) < 0) {

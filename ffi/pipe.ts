@@ -31,6 +31,11 @@ export function writeInt32(fdNumber: number, value: number): boolean {
   return libc.write(fdNumber, wordBytes, 4) === 4;
 }
 
+/** Writes an int64. Returns false where the pipe is full or its reader gone. */
+export function writeInt64(fdNumber: number, value: bigint): boolean {
+  return libc.write(fdNumber, new Uint8Array(new BigInt64Array([value]).buffer), 8) === 8;
+}
+
 /** Reads an int32; null where there is none. */
 export function readInt32(fdNumber: number): number | null {
   const n = libc.read(fdNumber, wordBytes, 4);

@@ -1,0 +1,14 @@
+/** The exit codes of all programs, in one table. */
+
+/**
+ * 2 is left free for "down" of health checks, and a wrong flag must never look like one. The server and the shadow
+ * end with 1 after a wrong flag, as programs with Abseil flags do.
+ */
+export const ExitCode = {
+  /** What was asked for was done; a server or a shadow was stopped. */
+  ok: 0,
+  /** It could not be done, or damage was found. Standard error says why. */
+  failure: 1,
+  /** The command line of `subspace-inspect` is wrong (EX_USAGE of sysexits.h). */
+  usage: 64,
+} as const;

@@ -1,0 +1,65 @@
+/** Help, rendered from a program's declaration. */
+
+import { type Flag, type Flags, onOff } from "./flags.ts";
+import { type Program, standardFlags } from "./program.ts";
+
+const WIDTH = 100;
+const INDENT = 2;
+const FLAG_COLUMNS_MAX = 34;
+
+/** The text of `--help`. */
+export function renderHelp<F extends Flags>(program: Program<F>, columns = WIDTH): string {
+  const width = Math.max(60, Math.min(columns, WIDTH));
+  const entries = Object.entries<Flag<unknown>>({ ...program.flags, ...standardFlags });
+  const column = Math.min(FLAG_COLUMNS_MAX, Math.max(...entries.map((entry) => form(entry).length))) +
+    2 * INDENT;
+  const lines = [
+    `${program.name}: ${program.summary}`,
+    "",
+    `Usage: ${[program.name, program.operands, "[FLAGS]"].filter(Boolean).join(" ")}`,
+  ];
+  for (const [group, members] of Map.groupBy(entries, ([, flag]) => flag.group ?? "Flags")) {
+    lines.push("", `${group}:`);
+    for (const entry of members) lines.push(...describe(form(entry), sentence(entry[1]), column, width));
+  }
+  lines.push("", "Examples:");
+  for (const { command, what } of program.examples) {
+    lines.push(`  ${command}`, ...describe("", what, 3 * INDENT, width));
+  }
+  lines.push("", "Exit codes:");
+  for (const [code, what] of Object.entries(program.exitCodes)) {
+    lines.push(...describe(code, what, 3 * INDENT, width));
+  }
+  return lines.join("\n") + "\n";
+}
+
+function form([name, { type }]: [string, Flag<unknown>]): string {
+  return type === onOff ? `--${name}` : `--${name}=${type.placeholder}`;
+}
+
+/** The description with what goes without saying in words: choices and default. */
+function sentence({ type, default: value, description }: Flag<unknown>): string {
+  const choices = type.choices === undefined ? "" : `: ${type.choices.join(", ")}`;
+  const empty = value === "" || value === false || (Array.isArray(value) && value.length === 0);
+  const shown = type.show?.(value) ?? String(value);
+  return description + choices + (empty ? "" : ` (default ${shown})`);
+}
+
+/** Words at the left, an explanation at the right, wrapped within its column. */
+function describe(term: string, explanation: string, column: number, width: number): string[] {
+  const lines: string[] = [];
+  let line = " ".repeat(INDENT) + term;
+  if (line.length > column - INDENT && term !== "") {
+    lines.push(line);
+    line = "";
+  }
+  line = line.padEnd(column);
+  for (const word of explanation.split(" ")) {
+    if (line.length + word.length > width && line.trim() !== "") {
+      lines.push(line.trimEnd());
+      line = " ".repeat(column);
+    }
+    line += word + " ";
+  }
+  return [...lines, line.trimEnd()];
+}
