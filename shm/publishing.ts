@@ -203,8 +203,14 @@ export class PublishingEnd implements Disposable {
   /** Gives the slot back that it holds, and unmaps the buffers. Before the server is asked to remove the publisher. */
   close(): void {
     if (this.#disposed) return;
-    this.#disposed = true;
     this.#core.abandonSlot(this.#struct);
+    this.leave();
+  }
+
+  /** Unmaps the buffers, and leaves the slot that it holds alone: the server has given it to others. */
+  leave(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
     this.#buffers[Symbol.dispose]();
     this.#arena.free(this.#struct, PublisherStruct.bytes);
   }

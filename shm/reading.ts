@@ -144,9 +144,11 @@ export class ReadingEnd implements Disposable {
     return this.active >= this.#maxActive;
   }
 
-  /** Whether a read would look further than it has: false only if there is nothing unread. */
+  /** Whether there is a message that a read would find, as far as can be told without taking it. */
   get mayHaveUnread(): boolean {
-    return this.#core.mayHaveUnread(this.#struct) !== 0;
+    const unread = this.#core.mayHaveUnread(this.#struct) !== 0;
+    this.#tellOfRoom();
+    return unread;
   }
 
   /** Retirement notifications that a pipe has no room for as yet. */

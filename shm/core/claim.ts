@@ -47,6 +47,7 @@ import {
   QUEUE_INDEX_ACTIVE_PUBLISHERS,
   SCB_NUM_RELIABLE_SUBS,
   SCB_NUM_SUB_UPDATES,
+  SCB_NUM_SUBS,
   SLOT_BUFFER_INDEX,
   SLOT_BYTES,
   SLOT_FLAG_SEEN,
@@ -220,10 +221,11 @@ function oldestReusable(publisher: u32, channel: u32): i32 {
 //   3. Subscribers whose client was found out to be unreliable (`exempt`) don't count. If no other subscriber of
 //      the slot's virtual channel has its bit set, everybody is done, provided that the publication of the
 //      message has come to its end (`published`): bits are set after the slot became visible.
-//   4. If one has it set, it is unread, or read by nobody but unreliable subscribers that we know nothing about.
-//      Where the exempt ones are known, the publisher waits. Where they are not, and there is exactly one reliable
-//      subscriber, the flag says what that one did. Otherwise the publisher waits: it may wait for an unreliable
-//      subscriber too long, until its client has asked who is who, but it never overwrites what is unread.
+//   4. If one has it set, it has not read the message; but it may be an unreliable one that we know nothing about.
+//      Where the exempt ones are known, or all are reliable, the publisher waits. Else, if there is exactly one
+//      reliable subscriber, the flag says what that one did (or one that has left since). Else the publisher waits:
+//      perhaps too long, for an unreliable subscriber, until its client has asked who is who; but it does not
+//      overwrite what is unread.
 //
 // A retired slot is checked like any other: its count may contain releases of subscribers that have left since,
 // and a subscriber that came later was given the message too. A subscriber that died holds nobody up once the
@@ -238,13 +240,14 @@ function mayReuse(publisher: u32, channel: u32, id: u32, refs: u64): bool {
   const numReliable = load<u16>(counters, SCB_NUM_RELIABLE_SUBS);
   if (numReliable == 0 || load<u64>(slot, SLOT_ORDINAL) == 0) return true;
 
-  const known = load<u32>(publisher, PUBLISHER_STRUCT_EXEMPT_KNOWN) != 0 &&
+  const told = load<u32>(publisher, PUBLISHER_STRUCT_EXEMPT_KNOWN) != 0 &&
     load<u32>(publisher, PUBLISHER_STRUCT_EXEMPT_STAMP) == <u32> load<u16>(counters, SCB_NUM_SUB_UPDATES);
+  const known = told || load<u16>(counters, SCB_NUM_SUBS) <= numReliable;
   const vchan = refsVchan(refs);
   let concerned = false;
   for (let i: u32 = 0; i < BITSET_ID_WORDS; i++) {
     let word = subscriberWord(channel, i);
-    if (known) word &= ~load<u64>(publisher + (i << 3), PUBLISHER_STRUCT_EXEMPT);
+    if (told) word &= ~load<u64>(publisher + (i << 3), PUBLISHER_STRUCT_EXEMPT);
     while (word) {
       const subscriber = (i << 6) + <u32> ctz(word);
       word &= word - 1;

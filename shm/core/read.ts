@@ -339,10 +339,16 @@ export function release(subscriber: u32, id: u32): u32 {
   return flags & SLOT_FLAG_ACTIVATION ? released & ~RELEASE_RETIRED : released;
 }
 
-// Whether a read would look for messages: something was published since the last one, or it left some.
+// Whether there is a message that a read would find, unless it disappears before.
 export function mayHaveUnread(subscriber: u32): bool {
   const total = ccbOf(load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL)) + CCB_TOTAL_MESSAGES;
-  return !load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT_VALID) ||
-    load<u32>(subscriber, SUBSCRIBER_STRUCT_CURSOR) < load<u32>(subscriber, SUBSCRIBER_STRUCT_COUNT) ||
-    load<u64>(subscriber, SUBSCRIBER_STRUCT_STAMP) != atomic.load<u64>(total);
+  store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_MADE_ROOM);
+  store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_NUM_RETIRED);
+  if (!load<u32>(subscriber, SUBSCRIBER_STRUCT_POPULATED)) populate(subscriber);
+  if (load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT_VALID)) {
+    if (load<u32>(subscriber, SUBSCRIBER_STRUCT_CURSOR) < load<u32>(subscriber, SUBSCRIBER_STRUCT_COUNT)) return true;
+    if (load<u64>(subscriber, SUBSCRIBER_STRUCT_STAMP) == atomic.load<u64>(total)) return false;
+  }
+  collect(subscriber);
+  return load<u32>(subscriber, SUBSCRIBER_STRUCT_COUNT) > 0;
 }

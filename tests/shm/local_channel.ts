@@ -2,8 +2,10 @@
 
 import { createEventFd } from "../../ffi/eventfd.ts";
 import type { Fd } from "../../ffi/fd.ts";
+import { Mapping } from "../../ffi/mapping.ts";
 import { unlinkBuffers } from "../../shm/buffer_names.ts";
 import { ControlBlocks } from "../../shm/control_blocks.ts";
+import { type ControlBlockOffsets, controlBlockOffsets } from "../../shm/layout.ts";
 import { PublishingEnd, type PublishingEndOptions } from "../../shm/publishing.ts";
 import { ReadingEnd, type ReadingEndOptions } from "../../shm/reading.ts";
 import { Registry } from "../../shm/registry.ts";
@@ -55,6 +57,15 @@ export class LocalChannel implements Disposable {
     const retired = this.registry.removeSubscriber(id, reliable);
     this.counters.countSubscriber(-1, reliable);
     return retired;
+  }
+
+  get offsets(): ControlBlockOffsets {
+    return controlBlockOffsets(this.blocks.numSlots, this.blocks.shape.queueArenaBytes);
+  }
+
+  /** The control block as plain memory, to damage it. */
+  map(): Mapping {
+    return Mapping.map(this.blocks.ccbFd, this.blocks.bytes);
   }
 
   trigger(): Fd {
