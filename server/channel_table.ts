@@ -176,10 +176,10 @@ export class ChannelTable implements ReplicationSource, Disposable {
     const shape = { channelName: physical.name, numSlots: layout.numSlots, queueArenaBytes };
     const blocks = ControlBlocks.create(shape, physical.counters);
     const registry = new Registry(blocks);
-    for (const { id, kind, record, channel } of physical.users()) {
-      if (kind === "publisher") continue;
-      giveQueue(registry, channel, id, record.info.subscriberQueueSize);
-      registry.addSubscriber(id, channel.vchanId, true);
+    for (const user of physical.users()) {
+      if (user.kind === "publisher") continue;
+      giveQueue(registry, user);
+      registry.addSubscriber(user.id, user.channel.vchanId, true);
     }
     physical.replaceBlocks(blocks);
     physical.layout = layout;
@@ -253,7 +253,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     using cleanup = new DisposableStack();
     const id = this.#allocateUserId(physical, "subscriber", cleanup);
     const trigger = cleanup.use(this.host.createEventFd());
-    registry.allocateQueue(id, traits.subscriberQueueSize);
+    const queueCapacity = registry.allocateQueue(id, traits.subscriberQueueSize);
     const info = create(ShadowAddSubscriberSchema, {
       ...traits,
       channelName: channel.name,
@@ -262,14 +262,8 @@ export class ChannelTable implements ReplicationSource, Disposable {
     });
     cleanup.move();
     const record: SubscriberRecord = { info, trigger, poll: trigger };
-    const user: Subscriber = {
-      kind: "subscriber",
-      id,
-      channel,
-      client,
-      claimedPid: traits.processId,
-      record,
-    };
+    const claimedPid = traits.processId;
+    const user: Subscriber = { kind: "subscriber", id, channel, client, claimedPid, record, queueCapacity };
     channel.subscribers.set(id, user);
     registry.addSubscriber(id, channel.vchanId, true);
     this.#join(user, client);
@@ -359,9 +353,11 @@ export class ChannelTable implements ReplicationSource, Disposable {
       }
     } catch (error) {
       // Whoever maps a control block can spoil it. That must not keep anybody from leaving.
-      log.error(
-        `Failed to take subscriber ${id} out of channel ${physical.name}: ${(error as Error).message}`,
-      );
+      log.error("Failed to take subscriber {id} out of channel {channel}: {reason}", {
+        id,
+        channel: physical.name,
+        reason: (error as Error).message,
+      });
     }
   }
 
@@ -369,7 +365,11 @@ export class ChannelTable implements ReplicationSource, Disposable {
     for (const { record } of physical.channel.publishers.values()) {
       if (record.retirement === null || this.host.notifyRetired(record.retirement.write, slot)) continue;
       log.warn(
-        `Failed to trigger retirement for slot ${slot} of channel ${physical.name}: the pipe is full or broken`,
+        "Failed to trigger retirement for slot {slot} of channel {channel}: the pipe is full or broken",
+        {
+          slot,
+          channel: physical.name,
+        },
       );
     }
   }

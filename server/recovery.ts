@@ -13,8 +13,8 @@ const log = getLogger(["subspace", "server"]);
 
 /** Socket names of the shadows of a server. */
 export interface ShadowNames {
-  primary?: string;
-  secondary?: string;
+  primary?: string | undefined;
+  secondary?: string | undefined;
 }
 
 /** A server's state, and where its changes go. */

@@ -6,6 +6,8 @@ import type { ChannelRecord } from "../wire/state_dump.ts";
 
 /** Where the events of a server go. */
 export interface Replication {
+  /** Whether a shadow has the state, and so the next server will. */
+  readonly connected: boolean;
   /** Sends an event to every connected shadow. Never waits; the fds stay the caller's. */
   replicate(event: ShadowEventInit, fds: readonly Fd[]): void;
   /** Closes the links when what was sent has gone out, or a bounded time has passed. The shadows keep their state. */

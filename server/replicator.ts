@@ -154,6 +154,10 @@ async function connectBefore(deadline: number, socket: string): Promise<Fd> {
 export class Replicator implements Replication {
   constructor(private readonly links: readonly ShadowLink[]) {}
 
+  get connected(): boolean {
+    return this.links.some((link) => !link.closed);
+  }
+
   replicate(event: ShadowEventInit, fds: readonly Fd[]): void {
     for (const link of this.links) link.send(event, fds);
   }

@@ -8,7 +8,7 @@ import type { ChannelCounters } from "../shm/system_control_block.ts";
 import type { ChannelRecord } from "../wire/state_dump.ts";
 import type { Channel } from "./channel.ts";
 import { DEFAULT_CHECKSUM_BYTES, DEFAULT_METADATA_BYTES, PhysicalChannel } from "./physical_channel.ts";
-import type { User } from "./users.ts";
+import type { Publisher, Subscriber, User } from "./users.ts";
 
 const log = getLogger(["subspace", "server"]);
 
@@ -80,18 +80,26 @@ export function restoreUsers(channel: Channel, record: ChannelRecord): User[] {
     // Whoever made the pipe, a notification that nobody reads must not stop the server.
     publisher.retirement?.write.setNonBlocking(true);
     const claimedPid = publisher.info.processId;
-    const user = { kind: "publisher", id, channel, client: null, claimedPid, record: publisher } as const;
+    const user: Publisher = { kind: "publisher", id, channel, client: null, claimedPid, record: publisher };
     channel.publishers.set(id, user);
     users.push(user);
   }
   for (const [id, subscriber] of record.subscribers) {
     subscriber.info.maxActiveMessages = Math.max(subscriber.info.maxActiveMessages, 0);
     const claimedPid = subscriber.info.processId;
-    const user = { kind: "subscriber", id, channel, client: null, claimedPid, record: subscriber } as const;
+    const user: Subscriber = {
+      kind: "subscriber",
+      id,
+      channel,
+      client: null,
+      claimedPid,
+      record: subscriber,
+      queueCapacity: 0,
+    };
     channel.subscribers.set(id, user);
     users.push(user);
     const known = !physical.isPlaceholder && physical.blocks.hasSubscriber(id);
-    giveQueue(physical.registry, channel, id, subscriber.info.subscriberQueueSize);
+    giveQueue(physical.registry, user);
     physical.registry.addSubscriber(id, channel.vchanId, !known);
   }
   for (const user of users) {
@@ -105,15 +113,18 @@ export function restoreUsers(channel: Channel, record: ChannelRecord): User[] {
  * Gives a subscriber the queue that it asked for before there was memory for it. One that does not fit is no reason
  * to lose the subscriber: it reads from its bitset then, as without queues.
  */
-export function giveQueue(registry: Registry, channel: Channel, id: number, requested: number): void {
+export function giveQueue(registry: Registry, subscriber: Subscriber): void {
+  const { id, channel, record } = subscriber, requested = record.info.subscriberQueueSize;
   try {
-    registry.allocateQueue(id, requested);
+    subscriber.queueCapacity = registry.allocateQueue(id, requested);
   } catch (error) {
     log.warn(
-      `Subscriber ${id} on channel ${channel.name} requested queue capacity ${requested} but the ` +
-        `publisher-provisioned arena cannot fit it; using the bitset path: ${(error as Error).message}`,
+      "Subscriber {id} on channel {channel} requested queue capacity {requested} but the publisher-provisioned " +
+        "arena cannot fit it; using the bitset path: {reason}",
+      { id, channel: channel.name, requested, reason: (error as Error).message },
     );
     registry.retireQueue(id);
+    subscriber.queueCapacity = 0;
   }
 }
 

@@ -38,6 +38,8 @@ export interface Publisher extends Member {
 export interface Subscriber extends Member {
   readonly kind: "subscriber";
   record: SubscriberRecord;
+  /** Of the queue that it has got; 0 for none. */
+  queueCapacity: number;
 }
 
 export type User = Publisher | Subscriber;

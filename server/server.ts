@@ -1,0 +1,172 @@
+/** A subspace server: listens, recovers what its shadows kept, and serves clients (specification, section 3.2). */
+
+import { getLogger } from "@logtape/logtape";
+import type { Fd } from "../ffi/fd.ts";
+import { hostName } from "../ffi/process.ts";
+import { type Reactor, reactor as sharedReactor, Ready, type Watch } from "../ffi/reactor.ts";
+import { accept, listenAbstract } from "../ffi/unix_socket.ts";
+import { ChannelTable } from "./channel_table.ts";
+import { type Host, systemHost } from "./host.ts";
+import { startWithShadows } from "./recovery.ts";
+import type { Replication } from "./replication.ts";
+import { runtimeTimers, ServerChannels, type Timers } from "./server_channels.ts";
+import { Session } from "./session.ts";
+import { Client } from "./users.ts";
+
+const log = getLogger(["subspace", "server"]);
+
+/** Where a server listens unless told otherwise. */
+export const DEFAULT_SOCKET = "/tmp/subspace";
+
+/** How long accepting rests when this process has no fd left. */
+const ACCEPT_REST_MS = 100;
+
+/** Options of a server. */
+export interface ServerOptions {
+  /** Abstract name of the socket to listen on. Default: `/tmp/subspace`. */
+  socket?: string;
+  /** Socket of the shadow that keeps the state. Default: none. */
+  shadowSocket?: string;
+  /** Socket of a second shadow. Default: none. */
+  secondaryShadowSocket?: string;
+  /** Whether the server is only for this machine; shows in its id. Default: false. */
+  local?: boolean;
+  /** Whether it publishes its directory and statistics. Default: true. */
+  publishServerChannels?: boolean;
+  /** From one statistics message to the next, in milliseconds. Default: 2000. */
+  statisticsPeriodMs?: number;
+  /** How often to look for orphans whose process has died, in milliseconds. Default: 2000. */
+  orphanCheckMs?: number;
+  /** The machine. Default: this one. */
+  host?: Host;
+  /** Default: the runtime's. */
+  timers?: Timers;
+}
+
+/** A running server. */
+export class Server {
+  readonly #sessions = new Set<Session>();
+  readonly #watch: Watch;
+  readonly #channels: ServerChannels | null;
+  #cancelOrphanCheck: () => void = () => {};
+  #stopped: Promise<void> | null = null;
+
+  private constructor(
+    private readonly listener: Fd,
+    /** All state. */
+    readonly table: ChannelTable,
+    private readonly replication: Replication | null,
+    private readonly options: ServerOptions,
+    reactor: Reactor,
+  ) {
+    const { timers = runtimeTimers, publishServerChannels = true, statisticsPeriodMs = 2000 } = options;
+    table.effects = {
+      replicate: (event, fds) => replication?.replicate(event, fds),
+      directoryChanged: () => this.#channels?.directoryChanged(),
+    };
+    this.#channels = publishServerChannels
+      ? new ServerChannels(table, {
+        serverId: serverId(table.host, options),
+        client: new Client(Deno.pid),
+        statisticsPeriodMs,
+        timers,
+      })
+      : null;
+    this.#checkOrphans(timers);
+    this.#watch = reactor.watch(listener, Ready.readable, () => this.#accept());
+  }
+
+  /**
+   * Starts a server. Resolves when it serves clients; those that connected meanwhile wait.
+   *
+   * @throws {SystemError} With code `EADDRINUSE` where another server listens on the socket.
+   */
+  static async start(options: ServerOptions = {}): Promise<Server> {
+    const { socket = DEFAULT_SOCKET, host = systemHost } = options;
+    using cleanup = new DisposableStack();
+    const listener = cleanup.use(listenAbstract(socket));
+    const { table, replication } = await begin(options, host);
+    cleanup.use(table);
+    const server = new Server(listener, table, replication, options, sharedReactor());
+    cleanup.move();
+    return server;
+  }
+
+  /** The id of the session, in the names of all message buffers. */
+  get sessionId(): bigint {
+    return this.table.sessionId;
+  }
+
+  /** How many clients are connected. */
+  get numClients(): number {
+    return this.#sessions.size;
+  }
+
+  #accept(): void {
+    try {
+      for (let socket = accept(this.listener); socket !== null; socket = accept(this.listener)) {
+        this.#serve(new Session(this.table, socket));
+      }
+    } catch (error) {
+      // Without an fd left the listener stays readable: rest, and let others close some.
+      log.error("Failed to accept a client: {reason}", { reason: (error as Error).message });
+      this.#watch.rearm(0);
+      setTimeout(() => this.#watch.rearm(Ready.readable), ACCEPT_REST_MS);
+    }
+  }
+
+  async #serve(session: Session): Promise<void> {
+    this.#sessions.add(session);
+    await session.run();
+    this.#sessions.delete(session);
+  }
+
+  /** Users of processes that died while no server was there. Nobody tells of them: it takes looking. */
+  #checkOrphans(timers: Timers): void {
+    const removed = this.table.reapOrphans();
+    if (removed > 0) log.info("Removed {count} users whose process has died", { count: removed });
+    this.#cancelOrphanCheck = timers.after(
+      this.options.orphanCheckMs ?? 2000,
+      () => this.#checkOrphans(timers),
+    );
+  }
+
+  /**
+   * Stops serving. Where a shadow has the state, everything stays for the next server; otherwise all memory and
+   * message buffers are removed.
+   */
+  stop(): Promise<void> {
+    return this.#stopped ??= this.#stop();
+  }
+
+  async #stop(): Promise<void> {
+    this.#watch.close();
+    this.listener.close();
+    this.#cancelOrphanCheck();
+    this.#channels?.close();
+    for (const session of this.#sessions) session.abandon();
+    const kept = this.replication?.connected ?? false;
+    await this.replication?.close();
+    if (kept) this.table.close();
+    else this.table.removeAll();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+async function begin(
+  { shadowSocket, secondaryShadowSocket }: ServerOptions,
+  host: Host,
+): Promise<{ table: ChannelTable; replication: Replication | null }> {
+  if (!shadowSocket && !secondaryShadowSocket) {
+    return { table: ChannelTable.create(host), replication: null };
+  }
+  return await startWithShadows({ primary: shadowSocket, secondary: secondaryShadowSocket }, host);
+}
+
+/** Tells this run of this server from all others, also where the session goes on (specification, section 6). */
+function serverId(host: Host, { socket = DEFAULT_SOCKET, local = false }: ServerOptions): string {
+  return `${local ? "local" : hostName()}.${socket}.${Deno.pid}.${host.monotonicNs()}`;
+}

@@ -1,0 +1,184 @@
+/** The channels that the server publishes of itself: its directory, and statistics (specification, section 6). */
+
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { getLogger } from "@logtape/logtape";
+import {
+  ChannelDirectorySchema,
+  CreatePublisherRequestSchema,
+  StatisticsSchema,
+} from "../proto/subspace_pb.ts";
+import { PublishingEnd } from "../shm/publishing.ts";
+import type { Channel } from "./channel.ts";
+import type { ChannelTable } from "./channel_table.ts";
+import { channelInfo, channelStats } from "./introspection.ts";
+import { createPublisher, subscriberTriggers } from "./publisher_requests.ts";
+import type { Client } from "./users.ts";
+
+const log = getLogger(["subspace", "server"]);
+
+const SLOT_BYTES = 1024;
+const NUM_SLOTS = 32;
+
+/** After a change the directory waits for more, so that a burst of them makes one message. */
+const DIRECTORY_DELAY_MS = 5;
+/** Waiting is this many times as long as making the last message took: the directory never takes a tenth of the time. */
+const DIRECTORY_DELAY_FACTOR = 10;
+
+/** Timers, to be replaced in simulations. */
+export interface Timers {
+  /** Calls back once, after so many milliseconds. Returns how to prevent it. */
+  after(ms: number, callback: () => void): () => void;
+}
+
+/** The timers of the runtime. */
+export const runtimeTimers: Timers = {
+  after: (ms, callback) => {
+    const timer = setTimeout(callback, ms);
+    return () => clearTimeout(timer);
+  },
+};
+
+/** A publisher of the server on a channel of its own. It is a client like any other, but for the socket. */
+class ServerPublisher {
+  readonly #channel: Channel;
+  readonly #end: PublishingEnd;
+
+  constructor(table: ChannelTable, client: Client, readonly name: string, type: string) {
+    const id = takeOver(table, name);
+    const answer = createPublisher(
+      table,
+      client,
+      create(CreatePublisherRequestSchema, {
+        channelName: name,
+        numSlots: NUM_SLOTS,
+        slotSize: SLOT_BYTES,
+        type: new TextEncoder().encode(type),
+        vchanId: -1,
+        publisherId: id,
+        processId: BigInt(client.pid),
+      }),
+    );
+    if (answer.response.case !== "createPublisher") throw new TypeError("Cannot publish without a publisher");
+    this.#channel = table.find(name)!;
+    const { blocks, layout } = this.#channel.physical;
+    this.#end = new PublishingEnd({
+      sessionId: table.sessionId,
+      resolvedName: name,
+      blocks,
+      id: answer.response.value.publisherId ?? 0,
+      slotBytes: SLOT_BYTES,
+      checksumBytes: layout.checksumBytes,
+      metadataBytes: layout.metadataBytes,
+    });
+  }
+
+  /** Publishes a message; logs why where it cannot. */
+  publish(message: Uint8Array): void {
+    try {
+      const buffer = this.#end.buffer(message.length);
+      if (buffer === null) throw new Error("subscribers hold all slots");
+      buffer.set(message);
+      this.#end.setSubscriberTriggers(Array.from(subscriberTriggers(this.#channel), (fd) => fd.number));
+      this.#end.publish(message.length);
+    } catch (error) {
+      log.error("Failed to publish {channel}: {reason}", {
+        channel: this.name,
+        reason: (error as Error).message,
+      });
+    }
+  }
+
+  close(): void {
+    this.#end.close();
+  }
+}
+
+/** The id of the publisher that the last server left on a channel of its own, with its slot given back; -1 for none. */
+function takeOver(table: ChannelTable, name: string): number {
+  const channel = table.find(name);
+  for (const { id, client } of channel?.publishers.values() ?? []) {
+    if (client !== null) continue;
+    channel!.physical.registry.removePublisher(id);
+    return id;
+  }
+  return -1;
+}
+
+/** When and as whom the server publishes. */
+export interface ServerChannelsOptions {
+  /** Names this run of this server. */
+  readonly serverId: string;
+  /** Who publishes: the server as a client of itself. */
+  readonly client: Client;
+  readonly statisticsPeriodMs: number;
+  readonly timers: Timers;
+}
+
+/** `/subspace/ChannelDirectory`, published after changes, and `/subspace/Statistics`, published periodically. */
+export class ServerChannels {
+  readonly #directory: ServerPublisher;
+  readonly #statistics: ServerPublisher;
+  #directoryDelayMs = DIRECTORY_DELAY_MS;
+  #cancelDirectory: (() => void) | null = null;
+  #cancelStatistics: () => void;
+
+  constructor(private readonly table: ChannelTable, private readonly options: ServerChannelsOptions) {
+    const { client } = options;
+    this.#directory = new ServerPublisher(
+      table,
+      client,
+      "/subspace/ChannelDirectory",
+      "subspace.ChannelDirectory",
+    );
+    this.#statistics = new ServerPublisher(table, client, "/subspace/Statistics", "subspace.Statistics");
+    this.#cancelStatistics = this.#scheduleStatistics();
+    this.directoryChanged();
+  }
+
+  /** The directory will be published soon, with all changes until then. */
+  directoryChanged(): void {
+    this.#cancelDirectory ??= this.options.timers.after(
+      this.#directoryDelayMs,
+      () => this.#publishDirectory(),
+    );
+  }
+
+  #publishDirectory(): void {
+    this.#cancelDirectory = null;
+    const start = performance.now();
+    const message: MessageInitShape<typeof ChannelDirectorySchema> = {
+      serverId: this.options.serverId,
+      channels: Array.from(this.table.channels(), channelInfo),
+    };
+    this.#directory.publish(toBinary(ChannelDirectorySchema, create(ChannelDirectorySchema, message)));
+    this.#directoryDelayMs = Math.max(
+      DIRECTORY_DELAY_MS,
+      DIRECTORY_DELAY_FACTOR * (performance.now() - start),
+    );
+  }
+
+  #scheduleStatistics(): () => void {
+    const { statisticsPeriodMs, timers } = this.options;
+    return timers.after(statisticsPeriodMs, () => {
+      this.#publishStatistics();
+      this.#cancelStatistics = this.#scheduleStatistics();
+    });
+  }
+
+  #publishStatistics(): void {
+    const message: MessageInitShape<typeof StatisticsSchema> = {
+      serverId: this.options.serverId,
+      timestamp: this.table.host.monotonicNs(),
+      channels: Array.from(this.table.channels(), channelStats),
+    };
+    this.#statistics.publish(toBinary(StatisticsSchema, create(StatisticsSchema, message)));
+  }
+
+  /** Stops publishing. The publishers stay in the table. */
+  close(): void {
+    this.#cancelDirectory?.();
+    this.#cancelStatistics();
+    this.#directory.close();
+    this.#statistics.close();
+  }
+}

@@ -1,0 +1,206 @@
+/** CreateSubscriber, GetTriggers and RemoveSubscriber (specification, sections 2.4 to 2.6). */
+
+import type { Fd } from "../ffi/fd.ts";
+import type {
+  CreateSubscriberRequest,
+  GetTriggersRequest,
+  RemoveSubscriberRequest,
+} from "../proto/subspace_pb.ts";
+import { Limit } from "../shm/layout.ts";
+import { QueueArenaFullError } from "../shm/registry.ts";
+import { type Answer, FdList } from "./answer.ts";
+import { capacityProblem } from "./capacity.ts";
+import type { Channel } from "./channel.ts";
+import type { ChannelTable } from "./channel_table.ts";
+import { DEFAULT_CHECKSUM_BYTES, DEFAULT_METADATA_BYTES, type PhysicalChannel } from "./physical_channel.ts";
+import { retirementPipes, subscriberTriggers } from "./publisher_requests.ts";
+import { RequestError, requestError } from "./request_error.ts";
+import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel } from "./topology.ts";
+import type { Client, Subscriber } from "./users.ts";
+
+/** The id that asks for a new subscriber. */
+const NEW = -1;
+
+/**
+ * Adds a subscriber; or tells one what has become of its channel; or gives an orphan back to its client. Nothing has
+ * changed where it throws.
+ */
+export function createSubscriber(
+  table: ChannelTable,
+  client: Client,
+  request: CreateSubscriberRequest,
+): Answer {
+  checkQueueSize(request);
+  const { channelName, type, isReliable } = request;
+  const target = findTarget(table, request, "subscriber");
+  const { channel: known, physical } = target;
+  if (known !== null) checkType(channelName, known.physical.type, type);
+  checkVirtuality(known, request, "subscriber");
+  if (request.subscriberId !== NEW) return comeBack(table, client, known, request);
+
+  checkOptions(physical, request);
+  const activeMessages = Math.max(request.maxActiveMessages, 0);
+  const problem = isReliable
+    ? null
+    : capacityProblem(physical, physical?.layout.numSlots ?? 0, { activeMessages, slotLeases: 0 });
+  if (problem !== null) {
+    throw new RequestError(
+      `Insufficient capacity to add a new subscriber to channel ${channelName}: ${problem}`,
+    );
+  }
+  const placeholder = {
+    layout: {
+      numSlots: 0,
+      slotBytes: 0,
+      checksumBytes: DEFAULT_CHECKSUM_BYTES,
+      metadataBytes: DEFAULT_METADATA_BYTES,
+    },
+    queueArenaBytes: 0,
+    type,
+  };
+  const channel = makeChannel(table, request, target, placeholder);
+  try {
+    applySettings(table, channel.physical, request);
+    const subscriber = table.addSubscriber(channel, client, {
+      isReliable,
+      isBridge: request.isBridge,
+      forTunnel: request.forTunnel,
+      maxActiveMessages: activeMessages,
+      subscriberQueueSize: request.subscriberQueueSize,
+      processId: request.processId,
+    });
+    return respond(subscriber);
+  } catch (error) {
+    table.removeIfEmpty(channel);
+    if (error instanceof QueueArenaFullError) throw requestError("RESOURCE_EXHAUSTED", error.message);
+    throw error;
+  }
+}
+
+function checkQueueSize({ subscriberQueueSize }: CreateSubscriberRequest): void {
+  if (subscriberQueueSize < 0) throw new RequestError("subscriber_queue_size must be >= 0");
+  if (subscriberQueueSize > Limit.queueEntries) {
+    throw new RequestError(`subscriber_queue_size must be <= ${Limit.queueEntries}`);
+  }
+}
+
+/**
+ * A subscriber that exists: the request's options count for nothing, as not all clients repeat them. Where the
+ * channel is a placeholder no more, the response says what it is now.
+ */
+function comeBack(
+  table: ChannelTable,
+  client: Client,
+  channel: Channel | null,
+  request: CreateSubscriberRequest,
+): Answer {
+  const subscriber = channel?.subscribers.get(request.subscriberId);
+  if (subscriber === undefined || (subscriber.client !== null && subscriber.client !== client)) {
+    throw requestError("INTERNAL", "Invalid user id");
+  }
+  if (subscriber.client === null) table.reclaim(subscriber, client, request.processId);
+  return respond(subscriber);
+}
+
+/** What the first subscriber fixes for all who follow, on a multiplexer as a whole. */
+function checkOptions(physical: PhysicalChannel | null, request: CreateSubscriberRequest): void {
+  const { channelName, mux, maxSubscribers } = request;
+  const name = physical?.name ?? (mux || channelName);
+  if (maxSubscribers < 0) {
+    throw requestError(
+      "INVALID_ARGUMENT",
+      `Invalid max_subscribers ${maxSubscribers} for subscriber on channel ${name}: value must be non-negative`,
+    );
+  }
+  const known = physical?.maxSubscribers ?? null;
+  if (known !== null && known !== maxSubscribers) {
+    throw requestError(
+      "INVALID_ARGUMENT",
+      `Inconsistent max_subscribers for subscriber on channel ${name}: already ${known}, not ${maxSubscribers}`,
+    );
+  }
+  if (maxSubscribers > 0 && (physical?.census.subscribers ?? 0) >= maxSubscribers) {
+    throw new RequestError(
+      `Channel ${channelName} already has the maximum number of subscribers (${maxSubscribers})`,
+    );
+  }
+}
+
+function applySettings(
+  table: ChannelTable,
+  physical: PhysicalChannel,
+  request: CreateSubscriberRequest,
+): void {
+  physical.maxSubscribers ??= request.maxSubscribers;
+  if (physical.type.length === 0 && request.type.length > 0) {
+    physical.type = request.type;
+    table.settingsChanged(physical);
+  }
+  table.replicateOptions(physical);
+}
+
+function respond({ channel, record, id, queueCapacity }: Subscriber): Answer {
+  const { physical } = channel, { layout } = physical;
+  const fds = new FdList(physical.blocks.ccbFd, physical.blocks.bcbFd, record.trigger, record.poll);
+  const value = {
+    channelId: physical.id,
+    subscriberId: id,
+    ccbFdIndex: 0,
+    bcbFdIndex: 1,
+    triggerFdIndex: 2,
+    pollFdIndex: 3,
+    slotSize: physical.slotBytes,
+    numSlots: layout.numSlots,
+    reliablePubTriggerFdIndexes: fds.addAll(reliableTriggers(channel)),
+    numPubUpdates: physical.counters.numPubUpdates,
+    type: physical.type,
+    vchanId: channel.vchanId,
+    retirementFdIndexes: fds.addAll(retirementPipes(channel)),
+    checksumSize: layout.checksumBytes,
+    metadataSize: layout.metadataBytes,
+    useSplitBuffers: physical.splitBuffers?.useSplitBuffers ?? false,
+    subscriberQueueSize: queueCapacity,
+    defaultSubscriberQueueSize: physical.defaultQueueCapacity,
+    subscriberQueueArenaSize: BigInt(physical.queueArenaBytes),
+  };
+  return { response: { case: "createSubscriber", value }, fds: fds.fds };
+}
+
+/**
+ * Eventfds of the reliable publishers that wait for subscribers of a channel. Those of a multiplexer hold up the
+ * publishers of all its virtual channels (which the reference forgets to tell them).
+ */
+function* reliableTriggers(channel: Channel): Generator<Fd> {
+  for (const { publishers } of channel.isMultiplexer ? channel.physical.channels() : [channel]) {
+    for (const { record } of publishers.values()) if (record.info.isReliable) yield record.trigger;
+  }
+}
+
+/** All fds by which users of a channel wake each other, as they are now. */
+export function getTriggers(table: ChannelTable, { channelName }: GetTriggersRequest): Answer {
+  const channel = table.find(channelName);
+  if (channel === undefined) throw new RequestError(`No such channel ${channelName}`);
+  const fds = new FdList();
+  const value = {
+    reliablePubTriggerFdIndexes: fds.addAll(reliableTriggers(channel)),
+    subTriggerFdIndexes: fds.addAll(subscriberTriggers(channel)),
+    retirementFdIndexes: fds.addAll(retirementPipes(channel)),
+  };
+  return { response: { case: "getTriggers", value }, fds: fds.fds };
+}
+
+/** Removes a subscriber of this client, or an orphan. An id that is no subscriber's is fine, as in the reference. */
+export function removeSubscriber(
+  table: ChannelTable,
+  client: Client,
+  request: RemoveSubscriberRequest,
+): Answer {
+  const channel = table.find(request.channelName);
+  if (channel === undefined) throw new RequestError(`No such channel ${request.channelName}`);
+  const subscriber = channel.subscribers.get(request.subscriberId);
+  if (subscriber !== undefined) {
+    checkOwner(subscriber, client);
+    table.remove(subscriber, true);
+  }
+  return { response: { case: "removeSubscriber", value: {} }, fds: [] };
+}
