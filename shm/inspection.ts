@@ -1,9 +1,10 @@
 /**
- * Reading control blocks without touching them: mapped read-only, beside their users, whatever state they are in.
+ * Reading control blocks without touching them: copied, beside their users, whatever state they are in. A copy cannot
+ * kill this process when somebody shortens the memory, and it does not change while it is looked at.
  */
 
+import { SystemError } from "../ffi/errno.ts";
 import type { Fd } from "../ffi/fd.ts";
-import { Mapping } from "../ffi/mapping.ts";
 import type { ChannelTotals } from "./control_blocks.ts";
 import {
   Bcb,
@@ -18,7 +19,7 @@ import {
   SlotFlag,
 } from "./layout.ts";
 
-/** What a slot is doing: owned by a publisher, read by subscribers, waiting to be read or read by all, or never used. */
+/** What a slot is doing: owned by a publisher, held by subscribers, waiting to be read, read by all, or empty. */
 export type SlotState = "owned" | "held" | "published" | "retired" | "free";
 
 /** A slot at some moment. */
@@ -52,8 +53,12 @@ export interface ControlBlockReport {
   readonly version: number;
   readonly numSlots: number;
   readonly totals: ChannelTotals;
+  /** The ordinal that the next message gets, by virtual channel id (-1: none), where there has been a message. */
+  readonly nextOrdinals: ReadonlyMap<number, number>;
   /** User ids of the subscribers that publishers deliver to. */
   readonly subscribers: readonly number[];
+  /** Messages that wait for a subscriber, by its user id. */
+  readonly unread: ReadonlyMap<number, number>;
   readonly slots: readonly SlotReport[];
   readonly buffers: readonly BufferReport[];
   /** What is wrong with it, in words; then parts may be missing above. */
@@ -77,8 +82,8 @@ export interface CounterReport {
  * @throws {RangeError} If the memory is shorter than a system control block.
  */
 export function readCounters(scbFd: Fd): CounterReport[] {
-  using mapping = Mapping.map(scbFd, Scb.bytes, { writable: false });
-  const { view } = mapping;
+  const { view, bytes } = copyOf(scbFd, 0, Scb.bytes);
+  if (bytes < Scb.bytes) throw new RangeError(`Cannot read a system control block: it has ${bytes} bytes`);
   return Array.from({ length: Limit.channels }, (_, id) => {
     const field = (offset: number) => view.getUint16(id * Scb.stride + offset, true);
     return {
@@ -93,6 +98,11 @@ export function readCounters(scbFd: Fd): CounterReport[] {
   });
 }
 
+/** Slots that are looked at. A channel may have more, but nobody reads so long a report. */
+const SLOTS_MAX = 65536;
+/** A slot that changes while it is copied contradicts itself; damage does so every time. */
+const ATTEMPTS = 3;
+
 /**
  * Reads the control blocks of a channel. Never throws for what is in them: what does not fit is a problem in the
  * report.
@@ -100,26 +110,34 @@ export function readCounters(scbFd: Fd): CounterReport[] {
  * @param numSlots How many slots the block is said to have.
  */
 export function readControlBlock(ccbFd: Fd, bcbFd: Fd, numSlots: number): ControlBlockReport {
-  const problems: string[] = [];
-  const { bytes } = ccbFd.stat();
-  if (bytes < Ccb.slots) {
-    problems.push(`the control block has ${bytes} bytes: too few for any`);
-    const totals = { bytes: 0, messages: 0, maxMessageSize: 0, drops: 0 };
-    return { name: "", version: 0, numSlots: 0, totals, subscribers: [], slots: [], buffers: [], problems };
+  let report = attemptToRead(ccbFd, bcbFd, numSlots);
+  for (let i = 1; i < ATTEMPTS && report.problems.length > 0; i++) {
+    report = attemptToRead(ccbFd, bcbFd, numSlots);
   }
-  using mapping = Mapping.map(ccbFd, bytes, { writable: false });
-  const { view } = mapping;
+  return report;
+}
+
+function attemptToRead(ccbFd: Fd, bcbFd: Fd, numSlots: number): ControlBlockReport {
+  const problems: string[] = [];
+  const slotsRead = Math.max(0, Math.min(numSlots, SLOTS_MAX));
+  const pools = controlBlockOffsets(Math.max(0, numSlots), 0);
+  const fixed = tryToCopy(ccbFd, 0, Ccb.slots, "control block", problems);
+  if (fixed === null) return unreadable(problems);
+  const { view } = fixed;
   const version = view.getUint32(Ccb.version, true);
+  const told = view.getInt32(Ccb.numSlots, true);
   if (version !== CONTROL_BLOCK_VERSION) {
     problems.push(`version ${version} instead of ${CONTROL_BLOCK_VERSION}`);
   }
-  const told = view.getInt32(Ccb.numSlots, true);
   if (told !== numSlots) problems.push(`${told} slots instead of ${numSlots}`);
-  const least = controlBlockOffsets(numSlots, 0).bytes;
-  if (bytes < least) problems.push(`${bytes} bytes instead of ${least} or more`);
-  const whole = bytes >= least;
+  if (numSlots > SLOTS_MAX) problems.push(`${numSlots} slots, of which only ${SLOTS_MAX} are looked at`);
+  const { bytes } = ccbFd.stat();
+  if (bytes < pools.bytes) problems.push(`${bytes} bytes instead of ${pools.bytes} or more`);
+  const subscribers = readBits(view, Ccb.subscribers, Limit.users, "bitset of subscribers", problems);
+  const buffers = readBuffers(bcbFd, view.getInt32(Ccb.numBuffers, true), problems);
+  const whole = bytes >= pools.bytes;
   return {
-    name: readName(mapping.bytes),
+    name: readName(view),
     version,
     numSlots: told,
     totals: {
@@ -128,15 +146,63 @@ export function readControlBlock(ccbFd: Fd, bcbFd: Fd, numSlots: number): Contro
       maxMessageSize: view.getUint32(Ccb.maxMessageSize, true),
       drops: view.getUint32(Ccb.totalDrops, true),
     },
-    subscribers: readBits(view, Ccb.subscribers + Bitset.words, Limit.users),
-    slots: whole ? readSlots(view, numSlots) : [],
-    buffers: readBuffers(bcbFd, view.getInt32(Ccb.numBuffers, true), problems),
+    nextOrdinals: readOrdinals(view),
+    subscribers,
+    unread: new Map(whole ? subscribers.map((id) => [id, readUnread(ccbFd, numSlots, id, problems)]) : []),
+    slots: whole ? readSlots(ccbFd, numSlots, slotsRead, buffers, problems) : [],
+    buffers,
     problems,
   };
 }
 
-function readName(bytes: Uint8Array): string {
-  const name = bytes.subarray(Ccb.name, Ccb.name + Ccb.nameBytes);
+function unreadable(problems: readonly string[]): ControlBlockReport {
+  return {
+    name: "",
+    version: 0,
+    numSlots: 0,
+    totals: { bytes: 0, messages: 0, maxMessageSize: 0, drops: 0 },
+    nextOrdinals: new Map(),
+    subscribers: [],
+    unread: new Map(),
+    slots: [],
+    buffers: [],
+    problems,
+  };
+}
+
+/** A part of shared memory as it was when it was copied; zeroes where the memory was shorter. */
+interface Copy {
+  readonly view: DataView;
+  /** How many bytes of it there were. */
+  readonly bytes: number;
+}
+
+function copyOf(fd: Fd, offset: number, byteLength: number): Copy {
+  const into = new Uint8Array(byteLength);
+  return { bytes: fd.readAt(offset, into), view: new DataView(into.buffer) };
+}
+
+/** A copy; null, and a problem, where the memory is too short or no memory at all. */
+function tryToCopy(
+  fd: Fd,
+  offset: number,
+  byteLength: number,
+  what: string,
+  problems: string[],
+): Copy | null {
+  try {
+    const copy = copyOf(fd, offset, byteLength);
+    if (copy.bytes === byteLength) return copy;
+    problems.push(`the ${what} has ${offset + copy.bytes} bytes instead of ${offset + byteLength} or more`);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    problems.push(`the ${what} cannot be read (${error.code})`);
+  }
+  return null;
+}
+
+function readName({ buffer }: DataView): string {
+  const name = new Uint8Array(buffer, Ccb.name, Ccb.nameBytes);
   const end = name.indexOf(0);
   return new TextDecoder().decode(name.subarray(0, end < 0 ? name.length : end));
 }
@@ -145,46 +211,114 @@ function readU64(view: DataView, offset: number): number {
   return Number(view.getBigUint64(offset, true));
 }
 
-function readBits(view: DataView, words: number, numBits: number): number[] {
+function readOrdinals(view: DataView): Map<number, number> {
+  const ordinals = new Map<number, number>();
+  for (let i = 0; i <= Limit.virtualChannels; i++) {
+    const next = readU64(view, Ccb.ordinals + 8 * i);
+    if (next > 1) ordinals.set(i - 1, next);
+  }
+  return ordinals;
+}
+
+/** The bits that are set in a bitset object. */
+function readBits(
+  view: DataView,
+  bitset: number,
+  numBits: number,
+  what: string,
+  problems: string[],
+): number[] {
+  const told = readU64(view, bitset + Bitset.numBits);
+  if (told !== numBits) problems.push(`the ${what} has ${told} bits instead of ${numBits}`);
   const set: number[] = [];
-  for (let from = 0; from < numBits; from += 8) {
-    const byte = view.getUint8(words + (from >> 3));
-    for (let bit = from; byte >> (bit - from) !== 0; bit++) if (byte >> (bit - from) & 1) set.push(bit);
+  for (let from = 0; from < numBits; from += 32) {
+    let word = view.getUint32(bitset + Bitset.words + (from >> 3), true);
+    for (; word !== 0; word &= word - 1) set.push(from + 31 - Math.clz32(word & -word));
   }
   return set;
 }
 
-function readSlots(view: DataView, numSlots: number): SlotReport[] {
+function readUnread(ccbFd: Fd, numSlots: number, id: number, problems: string[]): number {
+  const { available, availableStride } = controlBlockOffsets(numSlots, 0);
+  const what = `bitset of slots that wait for subscriber ${id}`;
+  const copy = tryToCopy(ccbFd, available + availableStride * id, availableStride, what, problems);
+  return copy === null ? 0 : readBits(copy.view, 0, numSlots, what, problems).length;
+}
+
+function readSlots(
+  ccbFd: Fd,
+  numSlots: number,
+  slotsRead: number,
+  buffers: readonly BufferReport[],
+  problems: string[],
+): SlotReport[] {
+  if (numSlots <= 0) return [];
   const offsets = controlBlockOffsets(numSlots, 0);
-  const retired = new Set(readBits(view, offsets.retired + Bitset.words, numSlots));
-  const free = new Set(readBits(view, offsets.free + Bitset.words, numSlots));
-  return Array.from({ length: numSlots }, (_, id) => {
-    const slot = Ccb.slots + Slot.bytes * id;
-    const refs = decodeRefs(view.getBigUint64(slot + Slot.refs, true));
-    const pool = retired.has(id) ? "retired" : free.has(id) ? "free" : "published";
-    return {
-      id,
-      state: refs.owner !== null ? "owned" : refs.refs > 0 ? "held" : pool,
-      owner: refs.owner,
-      holders: readBits(view, slot + Slot.owners + Bitset.words, Limit.users),
-      ordinal: readU64(view, slot + Slot.ordinal),
-      messageSize: readU64(view, slot + Slot.messageSize),
-      bufferIndex: view.getInt16(slot + Slot.bufferIndex, true),
-      vchanId: view.getInt16(slot + Slot.vchan, true),
-      activation: (view.getUint32(slot + Slot.flags, true) & SlotFlag.activation) !== 0,
-    };
+  const pool = (offset: number, what: string) => {
+    const copy = tryToCopy(ccbFd, offset, offsets.availableStride, what, problems);
+    return new Set(copy === null ? [] : readBits(copy.view, 0, numSlots, what, problems));
+  };
+  const retired = pool(offsets.retired, "bitset of retired slots");
+  const free = pool(offsets.free, "bitset of free slots");
+  const copy = tryToCopy(ccbFd, Ccb.slots, Slot.bytes * slotsRead, "array of slots", problems);
+  if (copy === null) return [];
+  return Array.from({ length: slotsRead }, (_, id) => {
+    const slot = readSlot(copy.view, id, retired.has(id), free.has(id), problems);
+    checkSlot(slot, numSlots, buffers, problems);
+    return slot;
   });
 }
 
+function readSlot(
+  view: DataView,
+  id: number,
+  retired: boolean,
+  free: boolean,
+  problems: string[],
+): SlotReport {
+  const slot = Slot.bytes * id;
+  const refs = decodeRefs(view.getBigUint64(slot + Slot.refs, true));
+  const ordinal = readU64(view, slot + Slot.ordinal);
+  const told = view.getInt32(slot + Slot.id, true);
+  if (told !== id) problems.push(`slot ${id} calls itself ${told}`);
+  if (refs.owner === null && refs.reliableRefs > refs.refs) {
+    problems.push(`slot ${id} has ${refs.reliableRefs} reliable references among ${refs.refs}`);
+  }
+  const idle = retired ? "retired" : free || ordinal === 0 ? "free" : "published";
+  return {
+    id,
+    state: refs.owner !== null ? "owned" : refs.refs > 0 ? "held" : idle,
+    owner: refs.owner,
+    holders: readBits(view, slot + Slot.owners, Limit.users, `bitset of holders of slot ${id}`, problems),
+    ordinal,
+    messageSize: readU64(view, slot + Slot.messageSize),
+    bufferIndex: view.getInt16(slot + Slot.bufferIndex, true),
+    vchanId: view.getInt16(slot + Slot.vchan, true),
+    activation: (view.getUint32(slot + Slot.flags, true) & SlotFlag.activation) !== 0,
+  };
+}
+
+/** A slot that a publisher owns is being written to: only the others have to make sense. */
+function checkSlot(
+  { id, state, ordinal, messageSize, bufferIndex }: SlotReport,
+  numSlots: number,
+  buffers: readonly BufferReport[],
+  problems: string[],
+): void {
+  if (state === "owned" || ordinal === 0) return;
+  const buffer = buffers[bufferIndex];
+  if (buffer === undefined) problems.push(`slot ${id} is in buffer ${bufferIndex} of ${buffers.length}`);
+  else if (buffer.bytes > 0 && messageSize > buffer.bytes / numSlots) {
+    problems.push(`slot ${id} has a message of ${messageSize} bytes, more than fit`);
+  }
+}
+
 function readBuffers(bcbFd: Fd, numBuffers: number, problems: string[]): BufferReport[] {
-  const { bytes } = bcbFd.stat();
-  if (bytes < Bcb.bytes) problems.push(`the buffer control block has ${bytes} bytes instead of ${Bcb.bytes}`);
   if (numBuffers < 0 || numBuffers > Limit.buffers) problems.push(`${numBuffers} message buffers`);
-  if (bytes < Bcb.bytes) return [];
-  using mapping = Mapping.map(bcbFd, Bcb.bytes, { writable: false });
-  const { view } = mapping;
+  const copy = tryToCopy(bcbFd, 0, Bcb.bytes, "buffer control block", problems);
+  if (copy === null) return [];
   return Array.from({ length: Math.min(Math.max(numBuffers, 0), Limit.buffers) }, (_, index) => ({
-    bytes: readU64(view, Bcb.sizes + 8 * index),
-    slots: view.getInt32(Bcb.refs + 4 * index, true),
+    bytes: readU64(copy.view, Bcb.sizes + 8 * index),
+    slots: copy.view.getInt32(Bcb.refs + 4 * index, true),
   }));
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { Mapping } from "../../ffi/mapping.ts";
 import { createMemory } from "../../ffi/memory_object.ts";
+import { createPacketPipe } from "../../ffi/pipe.ts";
 import { ControlBlockError, ControlBlocks } from "../../shm/control_blocks.ts";
 import { readControlBlock, readCounters } from "../../shm/inspection.ts";
 import { Bcb, Ccb, controlBlockBytes, controlBlockOffsets, Slot } from "../../shm/layout.ts";
@@ -135,6 +136,7 @@ Deno.test("a control block can be looked at while it is used, without being touc
   assert.deepEqual(report.subscribers, [9]);
   assert.deepEqual(report.slots.map((slot) => slot.state), ["retired", "held", "owned", "free"]);
   assert.deepEqual(report.slots[1].holders, [9]);
+  assert.deepEqual([[...report.unread], [...report.nextOrdinals]], [[[9, 0]], [[-1, 3]]]);
   assert.deepEqual([report.slots[1].ordinal, report.slots[1].messageSize, report.slots[2].owner], [2, 5, 0]);
   assert.deepEqual(report.buffers, [{ bytes: 4 * (256 + 64), slots: 3 }]);
 });
@@ -142,7 +144,7 @@ Deno.test("a control block can be looked at while it is used, without being touc
 Deno.test("a damaged control block is reported as far as it can be read", () => {
   using bcb = createMemory("bcb", 10);
   using empty = createMemory("ccb", 10);
-  assert.match(readControlBlock(empty, bcb, 4).problems.join(), /has 10 bytes: too few/);
+  assert.match(readControlBlock(empty, bcb, 4).problems.join(), /has 10 bytes instead of 14728 or more/);
   using garbage = createMemory("ccb", 20_000);
   using mapping = Mapping.map(garbage, 20_000);
   mapping.bytes.fill(0xff);
@@ -152,7 +154,37 @@ Deno.test("a damaged control block is reported as far as it can be read", () => 
     "version 4294967295 instead of 4",
     "-1 slots instead of 1000",
     "20000 bytes instead of 350784 or more",
-    "the buffer control block has 10 bytes instead of 12288",
+    "the bitset of subscribers has 18446744073709552000 bits instead of 1024",
     "-1 message buffers",
+    "the buffer control block has 10 bytes instead of 12288 or more",
   ]);
+});
+
+Deno.test("a slot that contradicts itself is reported, and the others are shown", () => {
+  using channel = new LocalChannel({ numSlots: 4 });
+  using publisher = channel.publisher(0);
+  using _subscriber = channel.subscriber(9);
+  send(publisher, "one");
+  using mapping = channel.map();
+  const slot = Ccb.slots;
+  mapping.view.setInt32(slot + Slot.id, 7, true);
+  mapping.view.setInt16(slot + Slot.bufferIndex, 5, true);
+  mapping.view.setUint32(slot + Slot.owners, 99, true);
+  mapping.view.setUint32(channel.offsets.free, 12, true);
+  const report = readControlBlock(channel.blocks.ccbFd, channel.blocks.bcbFd, 4);
+  assert.deepEqual(report.problems, [
+    "the bitset of free slots has 12 bits instead of 4",
+    "slot 0 calls itself 7",
+    "the bitset of holders of slot 0 has 99 bits instead of 1024",
+    "slot 0 is in buffer 5 of 1",
+  ]);
+  assert.deepEqual(report.slots.map((slot) => slot.state), ["published", "owned", "free", "free"]);
+  assert.equal(report.unread.get(9), 1);
+});
+
+Deno.test("what is no memory at all is reported instead of a control block", () => {
+  const [read, write] = createPacketPipe();
+  using _read = read;
+  using _write = write;
+  assert.deepEqual(readControlBlock(read, write, 4).problems, ["the control block cannot be read (ESPIPE)"]);
 });
