@@ -1,6 +1,5 @@
 /** The sending end of a channel. */
 
-import { signal } from "../ffi/eventfd.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import { uid as ownUid } from "../ffi/process.ts";
 import type { ControlBlocks } from "../shm/control_blocks.ts";
@@ -10,6 +9,7 @@ import { type AnswerBody, openAnswer } from "./answer.ts";
 import { takeBlocks } from "./channel_memory.ts";
 import { type Control, type Handle, quietly } from "./control.ts";
 import { ClosedError, TimeoutError } from "./errors.ts";
+import { Peers } from "./peers.ts";
 import type { Answer, RequestInit } from "./server_link.ts";
 import { Waiter, type WaitOptions } from "./waiter.ts";
 
@@ -59,8 +59,7 @@ export class Publisher implements Disposable, AsyncDisposable {
   readonly #handle: Handle;
   #attached: Attached | null = null;
   #waiter: Waiter | null = null;
-  #triggers: Fd[] = [];
-  #retirementPipes: Fd[] = [];
+  #peers = Peers.none();
   /** num_sub_updates when the triggers were asked for; -1: never. */
   #seenUpdates = -1;
   #refreshing = false;
@@ -248,15 +247,19 @@ export class Publisher implements Disposable, AsyncDisposable {
     const what = `create a publisher on ${this.channel}`;
     return openAnswer(answer, "createPublisher", what, (body, fds) => {
       const known = this.#attached?.publisherId === body.publisherId ? this.#attached : null;
+      using cleanup = new DisposableStack();
       try {
         const blocks = takeBlocks(this.#control, this.channel, body, null, fds, known);
+        cleanup.use(blocks);
         const trigger = fds.take(body.pubPollFdIndex);
-        const triggers = body.subTriggerFdIndexes.map((index) => fds.take(index));
-        const pipes = body.retirementFdIndexes.map((index) => fds.take(index));
-        if (blocks !== null) this.#attach(body, blocks);
+        const peers = cleanup.use(Peers.take(fds, body.subTriggerFdIndexes, body.retirementFdIndexes));
+        const attached = blocks === null ? known! : this.#attach(body, blocks);
+        cleanup.move();
+        if (attached !== known) this.#leave();
+        this.#attached = attached;
         this.#setTrigger(trigger);
-        this.#setTriggers(this.#attached!, triggers, pipes, body.numSubUpdates & 0xffff);
-        return blocks === null;
+        this.#setPeers(attached, peers, body.numSubUpdates & 0xffff);
+        return attached === known;
       } catch (error) {
         this.#control.sendRemoval(removeRequest(this.channel, body.publisherId));
         throw error;
@@ -264,11 +267,9 @@ export class Publisher implements Disposable, AsyncDisposable {
     });
   }
 
-  #attach({ channelId, publisherId }: AnswerBody<"createPublisher">, blocks: ControlBlocks): void {
+  #attach({ channelId, publisherId }: AnswerBody<"createPublisher">, blocks: ControlBlocks): Attached {
     const { id: sessionId, userId: uid, groupId: gid } = this.#control.session;
     const { slotBytes, fixedSize = false, checksumBytes = 4, metadataBytes = 0 } = this.#options;
-    using cleanup = new DisposableStack();
-    cleanup.use(blocks);
     const end = new PublishingEnd({
       sessionId,
       resolvedName: this.channel,
@@ -281,18 +282,15 @@ export class Publisher implements Disposable, AsyncDisposable {
       metadataBytes,
       ...(ownUid() === 0 ? { owner: { uid, gid } } : {}),
     });
-    cleanup.use(end);
-    // Subscribers that hold this message keep later ones from being overwritten.
+    // What the reference's subscribers expect of a reliable publisher: its first message is for them to hold.
     if (this.reliable) end.publishActivation();
-    cleanup.move();
-    this.#detach();
-    this.#attached = { channelId, publisherId, blocks, end };
+    return { channelId, publisherId, blocks, end };
   }
 
-  #detach(): void {
-    this.#attached?.end[Symbol.dispose]();
+  /** Lets memory go in which the server has already given the slot to others. */
+  #leave(): void {
+    this.#attached?.end.leave();
     this.#attached?.blocks[Symbol.dispose]();
-    this.#attached = null;
   }
 
   #setTrigger(trigger: Fd): void {
@@ -305,16 +303,13 @@ export class Publisher implements Disposable, AsyncDisposable {
     return this.#use().end.buffer() !== null;
   }
 
-  /** Replaces the triggers of the subscribers, and pulls all: messages may have come before the triggers. */
-  #setTriggers(attached: Attached, triggers: Fd[], pipes: Fd[], seenUpdates: number): void {
-    attached.end.setSubscriberTriggers(triggers.map((fd) => fd.number));
-    attached.end.setRetirementPipes(pipes.map((fd) => fd.number));
-    closeAll(this.#triggers);
-    closeAll(this.#retirementPipes);
-    this.#triggers = triggers;
-    this.#retirementPipes = pipes;
+  #setPeers(attached: Attached, peers: Peers, seenUpdates: number): void {
+    attached.end.setSubscriberTriggers(peers.triggerNumbers);
+    attached.end.setRetirementPipes(peers.pipeNumbers);
+    this.#peers[Symbol.dispose]();
+    this.#peers = peers;
     this.#seenUpdates = seenUpdates;
-    for (const trigger of triggers) signal(trigger.number);
+    peers.ring();
     if (attached.end.wantsSubscriberKinds) this.#askKinds(attached);
   }
 
@@ -333,9 +328,8 @@ export class Publisher implements Disposable, AsyncDisposable {
     this.#seenUpdates = updates; // Whatever came: the same question again would get the same answer.
     quietly(() =>
       openAnswer(answer, "getTriggers", `learn who subscribes to ${this.channel}`, (body, fds) => {
-        const triggers = body.subTriggerFdIndexes.map((index) => fds.take(index));
-        const pipes = body.retirementFdIndexes.map((index) => fds.take(index));
-        this.#setTriggers(attached, triggers, pipes, updates);
+        const peers = Peers.take(fds, body.subTriggerFdIndexes, body.retirementFdIndexes);
+        this.#setPeers(attached, peers, updates);
       })
     );
   }
@@ -358,9 +352,10 @@ export class Publisher implements Disposable, AsyncDisposable {
 
   #release(failure: Error | null): void {
     this.#failure = failure;
-    this.#detach();
-    closeAll(this.#triggers.splice(0));
-    closeAll(this.#retirementPipes.splice(0));
+    this.#attached?.end.close();
+    this.#attached?.blocks[Symbol.dispose]();
+    this.#attached = null;
+    this.#peers[Symbol.dispose]();
     this.#waiter?.close(failure);
   }
 }

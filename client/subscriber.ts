@@ -1,6 +1,5 @@
 /** The receiving end of a channel. */
 
-import { signal } from "../ffi/eventfd.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { ControlBlocks } from "../shm/control_blocks.ts";
 import { prefixBytes } from "../shm/layout.ts";
@@ -10,6 +9,7 @@ import { takeBlocks } from "./channel_memory.ts";
 import { type Control, type Handle, quietly } from "./control.ts";
 import { ClosedError } from "./errors.ts";
 import { Message } from "./message.ts";
+import { Peers } from "./peers.ts";
 import type { Answer, RequestInit } from "./server_link.ts";
 import { Waiter, type WaitOptions } from "./waiter.ts";
 
@@ -53,8 +53,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
   /** Memory of a server that is gone, with messages that the user still holds. */
   readonly #outdated = new Set<Attached>();
   #waiter: Waiter | null = null;
-  #triggers: Fd[] = [];
-  #retirementPipes: Fd[] = [];
+  #peers = Peers.none();
   /** num_pub_updates when the triggers were asked for; -1: never. */
   #seenUpdates = -1;
   #refreshing = false;
@@ -229,18 +228,24 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     const what = `subscribe to ${this.channel}`;
     return openAnswer(answer, "createSubscriber", what, (body, fds) => {
       const known = this.#attached?.subscriberId === body.subscriberId ? this.#attached : null;
+      using cleanup = new DisposableStack();
       try {
         if (body.useSplitBuffers) {
           throw new Error(`Cannot ${what}: its buffers are split, which is not supported`);
         }
         const blocks = takeBlocks(this.#control, this.channel, body, body.numSlots, fds, known);
+        cleanup.use(blocks);
         const trigger = fds.take(body.pollFdIndex);
-        const triggers = body.reliablePubTriggerFdIndexes.map((index) => fds.take(index));
-        const pipes = body.retirementFdIndexes.map((index) => fds.take(index));
-        if (blocks !== null) this.#attach(body, blocks);
+        const peers = cleanup.use(
+          Peers.take(fds, body.reliablePubTriggerFdIndexes, body.retirementFdIndexes),
+        );
+        const attached = blocks === null ? known! : this.#attach(body, blocks);
+        cleanup.move();
+        if (attached !== known) this.#leave();
+        this.#attached = attached;
         this.#setTrigger(trigger);
-        this.#setTriggers(this.#attached!, triggers, pipes, body.numPubUpdates & 0xffff);
-        return blocks === null;
+        this.#setPeers(attached, peers, body.numPubUpdates & 0xffff);
+        return attached === known;
       } catch (error) {
         this.#control.sendRemoval(removeRequest(this.channel, body.subscriberId));
         throw error;
@@ -248,9 +253,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     });
   }
 
-  #attach(body: AnswerBody<"createSubscriber">, blocks: ControlBlocks): void {
-    using cleanup = new DisposableStack();
-    cleanup.use(blocks);
+  #attach(body: AnswerBody<"createSubscriber">, blocks: ControlBlocks): Attached {
     const { channelId, subscriberId } = body;
     const checksumBytes = body.checksumSize > 0 ? body.checksumSize : 4;
     const metadataBytes = Math.max(0, body.metadataSize);
@@ -264,20 +267,12 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
       checksumBytes,
       metadataBytes,
     });
-    cleanup.move();
-    this.#detach();
-    this.#attached = {
-      channelId,
-      subscriberId,
-      blocks,
-      end,
-      messages: [],
-      prefixBytes: prefixBytes(checksumBytes, metadataBytes),
-    };
+    const prefix = prefixBytes(checksumBytes, metadataBytes);
+    return { channelId, subscriberId, blocks, end, messages: [], prefixBytes: prefix };
   }
 
   /** Lets the channel's memory go, as soon as no message of it is held. */
-  #detach(): void {
+  #leave(): void {
     const attached = this.#attached;
     if (attached === null) return;
     if ((attached.end?.active ?? 0) > 0) this.#outdated.add(attached);
@@ -301,16 +296,13 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     return end !== null && !end.atLimit && end.mayHaveUnread;
   }
 
-  /** Replaces the triggers of reliable publishers, and pulls all: they may have waited for a subscriber. */
-  #setTriggers(attached: Attached, triggers: Fd[], pipes: Fd[], seenUpdates: number): void {
-    attached.end?.setPublisherTriggers(triggers.map((fd) => fd.number));
-    attached.end?.setRetirementPipes(pipes.map((fd) => fd.number));
-    closeAll(this.#triggers);
-    closeAll(this.#retirementPipes);
-    this.#triggers = triggers;
-    this.#retirementPipes = pipes;
+  #setPeers(attached: Attached, peers: Peers, seenUpdates: number): void {
+    attached.end?.setPublisherTriggers(peers.triggerNumbers);
+    attached.end?.setRetirementPipes(peers.pipeNumbers);
+    this.#peers[Symbol.dispose]();
+    this.#peers = peers;
     this.#seenUpdates = seenUpdates;
-    for (const trigger of triggers) signal(trigger.number);
+    peers.ring();
   }
 
   #checkTopology(attached: Attached): void {
@@ -331,9 +323,8 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     this.#seenUpdates = updates; // Whatever came: the same question again would get the same answer.
     quietly(() =>
       openAnswer(answer, "getTriggers", `learn who publishes on ${this.channel}`, (body, fds) => {
-        const triggers = body.reliablePubTriggerFdIndexes.map((index) => fds.take(index));
-        const pipes = body.retirementFdIndexes.map((index) => fds.take(index));
-        this.#setTriggers(attached, triggers, pipes, updates);
+        const peers = Peers.take(fds, body.reliablePubTriggerFdIndexes, body.retirementFdIndexes);
+        this.#setPeers(attached, peers, updates);
       })
     );
   }
@@ -353,8 +344,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     if (this.#attached !== null) this.#dispose(this.#attached);
     for (const attached of [...this.#outdated]) this.#dispose(attached);
     this.#attached = null;
-    closeAll(this.#triggers.splice(0));
-    closeAll(this.#retirementPipes.splice(0));
+    this.#peers[Symbol.dispose]();
     this.#waiter?.close(failure);
   }
 }

@@ -2,8 +2,9 @@
 
 import { Errno, SystemError } from "./errno.ts";
 import { Fd } from "./fd.ts";
-import { errno, libc } from "./libc.ts";
+import { cstring, errno, libc } from "./libc.ts";
 
+const O_WRONLY = 1;
 const O_NONBLOCK = 0o4000;
 const O_DIRECT = Deno.build.arch === "aarch64" ? 0o200000 : 0o40000;
 const O_CLOEXEC = 0o2000000;
@@ -23,6 +24,19 @@ export function createPacketPipe(): [read: Fd, write: Fd] {
     throw new SystemError("create a pipe", errno());
   }
   return [Fd.adopt(numbers[0], "pipe (read end)"), Fd.adopt(numbers[1], "pipe (write end)")];
+}
+
+/**
+ * Takes the write end of a pipe that somebody else made, and gives one back that never blocks.
+ *
+ * It is opened anew: the mode belongs to the open file, which others write to as well and may want to block.
+ */
+export function nonBlockingWriteEnd(fd: Fd): Fd {
+  const flags = O_WRONLY | O_NONBLOCK | O_CLOEXEC;
+  const number = libc.open(cstring(`/proc/self/fd/${fd.number}`), flags, 0);
+  if (number < 0) return fd; // Without a reader, or without /proc: a broken pipe, or what was there before.
+  fd.close();
+  return Fd.adopt(number, "pipe (write end)");
 }
 
 /** Writes an int32. Returns false where the pipe is full or its reader gone. */
