@@ -4,15 +4,15 @@
  * SUBSPACE_CPP_BIN=folder deno run -A tests/shadow/record.ts
  */
 
-import { create, fromBinary } from "@bufbuild/protobuf";
+import { fromBinary } from "@bufbuild/protobuf";
 import { closeAll, type Fd } from "../../ffi/fd.ts";
 import { createMemory } from "../../ffi/memory_object.ts";
 import { accept, connectAbstract, listenAbstract } from "../../ffi/unix_socket.ts";
-import { type Request, RequestSchema, type Response, ShadowEventSchema } from "../../proto/subspace_pb.ts";
-import { responseCodec, sendRequest } from "../../wire/client_link.ts";
+import { ShadowEventSchema } from "../../proto/subspace_pb.ts";
 import { Connection } from "../../wire/connection.ts";
 import { startServer, startShadow } from "../deployment.ts";
 import { cppFolder, uniqueSocket } from "../program.ts";
+import { RawClient } from "../raw_client.ts";
 import { removeTraces } from "../traces.ts";
 import { until } from "./peer.ts";
 import { kindOf, rawEventCodec, type RecordedEvent, type Recording } from "./recording.ts";
@@ -70,83 +70,11 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** A client that says exactly what a story wants it to. */
-class Client implements Disposable {
-  readonly #connection: Connection;
-
-  constructor(socket: string) {
-    this.#connection = new Connection(connectAbstract(socket));
-  }
-
-  async ask(request: Request["request"], fd?: Fd): Promise<Response["response"]> {
-    sendRequest(this.#connection, create(RequestSchema, { request }), fd);
-    const incoming = await this.#connection.receive(responseCodec);
-    if (incoming === null) throw new Error(`the server hung up: ${this.#connection.failure?.message}`);
-    closeAll(incoming.fds);
-    const { response } = incoming.message;
-    if (response.value !== undefined && "error" in response.value && response.value.error !== "") {
-      throw new Error(response.value.error);
-    }
-    return response;
-  }
-
-  publisher(channelName: string, options: Record<string, unknown> = {}): Promise<Response["response"]> {
-    const value = {
-      channelName,
-      slotSize: 256,
-      numSlots: 4,
-      publisherId: -1,
-      vchanId: -1,
-      checksumSize: 4,
-      ...options,
-    };
-    return this.#create("createPublisher", value);
-  }
-
-  subscriber(channelName: string, options: Record<string, unknown> = {}): Promise<Response["response"]> {
-    const value = { channelName, subscriberId: -1, vchanId: -1, maxActiveMessages: 1, ...options };
-    return this.#create("createSubscriber", value);
-  }
-
-  #create(name: "createPublisher" | "createSubscriber", value: Record<string, unknown>) {
-    const request = create(RequestSchema, {
-      request: { case: name, value: { processId: BigInt(Deno.pid), ...value } } as never,
-    });
-    return this.ask(request.request);
-  }
-
-  async register(
-    channelName: string,
-    sessionId: bigint,
-    slotId: number,
-    isPrefix: boolean,
-    fd?: Fd,
-  ): Promise<void> {
-    const metadata = { channelName, sessionId, slotId, isPrefix, fullSize: 256n, allocationSize: 4096n };
-    const { request } = create(RequestSchema, {
-      request: { case: "registerClientBuffer", value: { metadata, hasFd: fd !== undefined } },
-    });
-    await this.ask(request, fd);
-  }
-
-  unregister(channelName: string, sessionId: bigint): void {
-    const { request } = create(RequestSchema, {
-      request: { case: "unregisterClientBuffer", value: { channelName, sessionId } },
-    });
-    sendRequest(this.#connection, create(RequestSchema, { request }));
-  }
-
-  [Symbol.dispose](): void {
-    this.#connection.close();
-  }
-}
-
 interface Stage {
-  readonly client: Client;
-  connect(): Client;
+  readonly client: RawClient;
+  connect(): RawClient;
   /** Kills the server and starts it again. */
   restart(): Promise<void>;
-  readonly sessionId: () => Promise<bigint>;
 }
 
 const stories: Record<string, [story: string, tell: (stage: Stage) => Promise<void> | void]> = {
@@ -190,13 +118,15 @@ const stories: Record<string, [story: string, tell: (stage: Stage) => Promise<vo
   ],
   split: [
     "Split buffers: parts are registered, with and without fds, and one buffer is unregistered.",
-    async (stage) => {
-      const { client } = stage, sessionId = await stage.sessionId();
+    async ({ client }) => {
+      const sessionId = await client.sessionId();
       for (const name of ["/a", "/b"]) {
         await client.publisher(name, { useSplitBuffers: true });
         using memory = createMemory("prefix", 4096);
-        await client.register(name, sessionId, 0, true, memory);
-        for (let slot = 0; slot < 4; slot++) await client.register(name, sessionId, slot, false);
+        await client.register(name, { sessionId, slotId: 0, isPrefix: true }, memory);
+        for (let slotId = 0; slotId < 4; slotId++) {
+          await client.register(name, { sessionId, slotId, isPrefix: false });
+        }
       }
       client.unregister("/b", sessionId);
       await client.subscriber("/b");
@@ -207,16 +137,8 @@ const stories: Record<string, [story: string, tell: (stage: Stage) => Promise<vo
     await client.subscriber("/a");
     await client.subscriber("/a");
     await client.publisher("/b");
-    const { request } = create(RequestSchema, {
-      request: { case: "removeSubscriber", value: { channelName: "/a", subscriberId: 1 } },
-    });
-    await client.ask(request);
-    await client.ask(
-      create(RequestSchema, {
-        request: { case: "removePublisher", value: { channelName: "/b", publisherId: 0 } },
-      })
-        .request,
-    );
+    await client.remove("subscriber", "/a", 1);
+    await client.remove("publisher", "/b", 0);
   }],
   disconnect: [
     "A client goes; one of its channels has other users, one has none (section 9.2, 5).",
@@ -264,7 +186,7 @@ async function record(story: string, tell: (stage: Stage) => Promise<void> | voi
   let server = programs.use(await startServer("cpp", socket, [tap.socket]));
   await settled(2);
   using clients = new DisposableStack();
-  const connect = () => clients.use(new Client(socket));
+  const connect = () => clients.use(new RawClient(socket));
   const client = connect();
   await tell({
     client,
@@ -273,12 +195,6 @@ async function record(story: string, tell: (stage: Stage) => Promise<void> | voi
       await server.kill();
       server = programs.use(await startServer("cpp", socket, [tap.socket]));
       await settled(6);
-    },
-    sessionId: async () => {
-      const response = await client.ask(
-        create(RequestSchema, { request: { case: "init", value: {} } }).request,
-      );
-      return response.case === "init" ? response.value.sessionId : 0n;
     },
   });
   await pause(300);
