@@ -163,16 +163,17 @@ export class MessageBuffers implements Disposable {
         `Cannot grow channel ${this.#options.resolvedName} to slots of ${slotBytes} bytes: it has grown ${index} times already`,
       );
     }
-    // Twice at most: one that is missing may appear meanwhile, but none disappears.
-    const mapping = announced
-      ? this.#open(index, LENGTH_TRIES) ?? this.#create(index, slotBytes) ?? this.#open(index, LENGTH_TRIES)
-      : this.#create(index, slotBytes) ?? this.#open(index, LENGTH_TRIES);
+    const mapping = (announced ? null : this.#create(index, slotBytes)) ?? this.#open(index, LENGTH_TRIES);
     if (mapping === null) {
       throw new Error(
-        `Cannot use message buffer ${
-          this.#name(index)
-        }: it has no length, so the publisher that made it has died; ` +
-          `remove /dev/shm/${this.#name(index)}`,
+        announced
+          ? `Cannot use message buffer ${
+            this.#name(index)
+          }: it is announced, and does not exist or has no length`
+          : `Cannot use message buffer ${
+            this.#name(index)
+          }: it has no length, so the publisher that made it has died; ` +
+            `remove /dev/shm/${this.#name(index)}`,
       );
     }
     this.#push(mapping);

@@ -265,7 +265,7 @@ export class PublishingEnd implements Disposable {
   /** Maps buffers that others have made, and makes one if none has slots of this size. */
   #growTo(minBytes: number): void {
     const { fixedSize = false, resolvedName } = this.#options;
-    this.#buffers.refresh();
+    this.#buffers.ensure(this.#buffers.newestSlotBytes);
     const slotBytes = this.#buffers.newestSlotBytes;
     if (minBytes > slotBytes) {
       if (fixedSize) {
