@@ -1,6 +1,7 @@
 /** What a channel table needs of the machine that it runs on: passed in, so that a simulation can take its place. */
 
 import { monotonicNs } from "../ffi/clock.ts";
+import { listDirectory } from "../ffi/directory.ts";
 import { createEventFd, signal } from "../ffi/eventfd.ts";
 import type { Fd } from "../ffi/fd.ts";
 import { unlinkFile, unlinkNamed } from "../ffi/memory_object.ts";
@@ -19,6 +20,8 @@ export interface Host {
   trigger(eventFd: Fd): void;
   /** Writes a slot id into a retirement pipe; false where it is full or nobody reads it any more. */
   notifyRetired(pipe: Fd, slotId: number): boolean;
+  /** Names of all shared memory objects of the machine. */
+  listSharedMemory(): string[];
   /** Removes `/dev/shm/NAME`. Returns whether there was one. */
   removeSharedMemory(name: string): boolean;
   /** Removes a file. Returns whether there was one. */
@@ -41,6 +44,7 @@ export const systemHost: Host = {
     }
   },
   notifyRetired: (pipe, slotId) => writeInt32(pipe.number, slotId),
+  listSharedMemory: () => listDirectory("/dev/shm"),
   removeSharedMemory: unlinkNamed,
   removeFile: unlinkFile,
 };

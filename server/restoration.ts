@@ -135,10 +135,18 @@ export function giveQueue(registry: Registry, subscriber: Subscriber): void {
  * @throws {ControlBlockError} If the queue arena contradicts itself.
  */
 export function reconcile(physical: PhysicalChannel): void {
-  const present = new Set<number>();
-  for (const { kind, id } of physical.users()) if (kind === "subscriber") present.add(id);
+  const users = [...physical.users()];
+  const count = (kind: User["kind"], reliable: boolean) =>
+    users.filter((user) => user.kind === kind && (!reliable || user.record.info.isReliable)).length;
+  const present = new Set(users.filter(({ kind }) => kind === "subscriber").map(({ id }) => id));
   for (let id = 0; id < Limit.users; id++) {
     if (physical.blocks.hasSubscriber(id) && !present.has(id)) physical.registry.removeSubscriber(id, false);
   }
   physical.registry.reconcileQueues();
+  physical.counters.restate(
+    count("publisher", false),
+    count("publisher", true),
+    count("subscriber", false),
+    count("subscriber", true),
+  );
 }

@@ -31,6 +31,8 @@ export interface ServerOptions {
   secondaryShadowSocket?: string;
   /** Whether the server is only for this machine; shows in its id. Default: false. */
   local?: boolean;
+  /** Whether to remove what other sessions left in /dev/shm, if nothing was recovered. Default: false. */
+  cleanupFilesystem?: boolean;
   /** Whether it publishes its directory and statistics. Default: true. */
   publishServerChannels?: boolean;
   /** From one statistics message to the next, in milliseconds. Default: 2000. */
@@ -87,6 +89,7 @@ export class Server {
     const listener = cleanup.use(listenAbstract(socket));
     const { table, replication } = await begin(options, host);
     cleanup.use(table);
+    if (options.cleanupFilesystem && table.size === 0) cleanupFilesystem(host);
     const server = new Server(listener, table, replication, options, sharedReactor());
     cleanup.move();
     return server;
@@ -164,6 +167,12 @@ async function begin(
     return { table: ChannelTable.create(host), replication: null };
   }
   return await startWithShadows({ primary: shadowSocket, secondary: secondaryShadowSocket }, host);
+}
+
+/** Removes all message buffers of the machine: for one that runs no other server. */
+function cleanupFilesystem(host: Host): void {
+  log.info("Cleaning up filesystem...");
+  for (const name of host.listSharedMemory()) if (name.startsWith("subspace_")) host.removeSharedMemory(name);
 }
 
 /** Tells this run of this server from all others, also where the session goes on (specification, section 6). */

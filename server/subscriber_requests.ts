@@ -60,7 +60,10 @@ export function createSubscriber(
   };
   const channel = makeChannel(table, request, target, placeholder);
   try {
-    applySettings(table, channel.physical, request);
+    channel.physical.maxSubscribers ??= request.maxSubscribers;
+    // A new virtual channel has no say in the type of a multiplexer that exists.
+    if (known !== null) applyType(table, channel.physical, type);
+    table.replicateOptions(channel.physical);
     const subscriber = table.addSubscriber(channel, client, {
       isReliable,
       isBridge: request.isBridge,
@@ -98,6 +101,7 @@ function comeBack(
   if (subscriber === undefined || (subscriber.client !== null && subscriber.client !== client)) {
     throw requestError("INTERNAL", "Invalid user id");
   }
+  applyType(table, subscriber.channel.physical, request.type);
   if (subscriber.client === null) table.reclaim(subscriber, client, request.processId);
   return respond(subscriber);
 }
@@ -126,17 +130,11 @@ function checkOptions(physical: PhysicalChannel | null, request: CreateSubscribe
   }
 }
 
-function applySettings(
-  table: ChannelTable,
-  physical: PhysicalChannel,
-  request: CreateSubscriberRequest,
-): void {
-  physical.maxSubscribers ??= request.maxSubscribers;
-  if (physical.type.length === 0 && request.type.length > 0) {
-    physical.type = request.type;
-    table.settingsChanged(physical);
-  }
-  table.replicateOptions(physical);
+/** A type that is named late. */
+function applyType(table: ChannelTable, physical: PhysicalChannel, type: Uint8Array): void {
+  if (physical.type.length > 0 || type.length === 0) return;
+  physical.type = type;
+  table.settingsChanged(physical);
 }
 
 function respond({ channel, record, id, queueCapacity }: Subscriber): Answer {

@@ -103,6 +103,14 @@ export class ChannelCounters {
     this.#add(Scb.numSubUpdates, 1);
   }
 
+  /** After a recovery: says how many users there are, whatever the last server had counted when it died. */
+  restate(numPubs: number, numReliablePubs: number, numSubs: number, numReliableSubs: number): void {
+    this.#set(Scb.numPubs, numPubs);
+    this.#set(Scb.numReliablePubs, numReliablePubs);
+    this.#set(Scb.numSubs, numSubs);
+    this.#set(Scb.numReliableSubs, numReliableSubs);
+  }
+
   /** Sets all to zero: the channel is no more. */
   clear(): void {
     for (let offset = 0; offset < Scb.stride; offset += 2) this.#set(offset, 0);
