@@ -127,8 +127,8 @@ function summary(core: Core): unknown[][] {
       info.vchanId,
       ccb.stat().inode,
       bcb.stat().inode,
-      [...publishers.values()].map(({ info }) => info),
-      [...subscribers.values()].map(({ info }) => info),
+      [...publishers.values()].map(({ info }) => info).sort((a, b) => a.publisherId - b.publisherId),
+      [...subscribers.values()].map(({ info }) => info).sort((a, b) => a.subscriberId - b.subscriberId),
       clientBuffers.size,
     ])
     .sort(([a], [b]) => String(a) < String(b) ? -1 : 1);

@@ -88,9 +88,14 @@ export function describe(records: Iterable<ChannelRecord>): unknown {
   const channels = [...records].map(({ info, ccb, bcb, publishers, subscribers, clientBuffers }) => ({
     info,
     memory: [ccb.stat().inode, bcb.stat().inode],
-    publishers: [...publishers].map(([id, record]) => [id, record.info]),
-    subscribers: [...subscribers].map(([id, record]) => [id, record.info]),
-    buffers: [...clientBuffers].map(([key, { metadata, fd }]) => [key, metadata, fd?.stat().inode]),
+    publishers: inOrder([...publishers].map(([id, record]) => [id, record.info])),
+    subscribers: inOrder([...subscribers].map(([id, record]) => [id, record.info])),
+    buffers: inOrder([...clientBuffers].map(([key, { metadata, fd }]) => [key, metadata, fd?.stat().inode])),
   }));
   return channels.sort((a, b) => a.info.channelName < b.info.channelName ? -1 : 1);
+}
+
+/** Sorted by what comes first in each: a dump has no order (section 3.2). */
+function inOrder<Row extends [number | string, ...unknown[]]>(rows: Row[]): Row[] {
+  return rows.sort(([a], [b]) => a < b ? -1 : 1);
 }
