@@ -1,0 +1,322 @@
+/** What clients say in the recorded conversations. None of it kills the reference's server (section 9.2). */
+
+import type { JsonObject } from "@bufbuild/protobuf";
+import type { Step } from "./conversation.ts";
+
+const say = (client: string, request: JsonObject): Step => ({ client, request });
+const leave = (client: string): Step => ({ client });
+
+const pub = (client: string, channelName: string, traits: JsonObject = {}) =>
+  say(client, {
+    createPublisher: { channelName, slotSize: 64, numSlots: 4, publisherId: -1, vchanId: -1, ...traits },
+  });
+const sub = (client: string, channelName: string, traits: JsonObject = {}) =>
+  say(client, {
+    createSubscriber: { channelName, maxActiveMessages: 1, subscriberId: -1, vchanId: -1, ...traits },
+  });
+const triggers = (client: string, channelName: string) => say(client, { getTriggers: { channelName } });
+const info = (client: string, channelName = "") => say(client, { getChannelInfo: { channelName } });
+const stats = (client: string, channelName = "") => say(client, { getChannelStats: { channelName } });
+const removePub = (client: string, channelName: string, publisherId: number) =>
+  say(client, { removePublisher: { channelName, publisherId } });
+const removeSub = (client: string, channelName: string, subscriberId: number) =>
+  say(client, { removeSubscriber: { channelName, subscriberId } });
+const register = (client: string, channelName: string, part: JsonObject = {}, fd: JsonObject = {}) =>
+  say(client, { registerClientBuffer: { metadata: { channelName, sessionId: "SESSION", ...part }, ...fd } });
+const unregister = (client: string, channelName: string, bufferIndex: number) =>
+  say(client, { unregisterClientBuffer: { channelName, sessionId: "SESSION", bufferIndex } });
+const buffers = (client: string, channelName: string, bufferIndex = 0) =>
+  say(client, { getClientBuffers: { channelName, sessionId: "SESSION", bufferIndex } });
+const type = (name: string) => btoa(name);
+
+export const conversations: Record<string, Step[]> = {
+  "hello": [say("a", { init: { clientName: "a" } }), say("a", { init: { clientName: "again" } })],
+
+  "a publisher and a subscriber": [
+    pub("a", "/c", { numSlots: 8, type: type("T"), processId: "11" }),
+    sub("b", "/c", { type: type("T"), processId: "12" }),
+    triggers("a", "/c"),
+    info("a", "/c"),
+    stats("a", "/c"),
+    info("b"),
+    stats("b"),
+    removeSub("b", "/c", 1),
+    info("a", "/c"),
+    removePub("a", "/c", 0),
+    info("a", "/c"),
+  ],
+  "a subscriber first": [
+    sub("b", "/c", { maxActiveMessages: 2 }),
+    info("b", "/c"),
+    stats("b", "/c"),
+    pub("a", "/c", { numSlots: 8, slotSize: 256, subscriberQueueArenaSize: "64000" }),
+    sub("b", "/c", { subscriberId: 0, maxActiveMessages: 2 }),
+    info("b", "/c"),
+    triggers("b", "/c"),
+  ],
+  "reliable users and retirement": [
+    pub("a", "/c", { isReliable: true, notifyRetirement: true, numSlots: 16 }),
+    pub("b", "/c", { isReliable: true, numSlots: 16 }),
+    sub("b", "/c", { isReliable: true }),
+    sub("b", "/c", { isReliable: true, isBridge: true, forTunnel: true }),
+    pub("b", "/c", { isBridge: true, forTunnel: true, numSlots: 16, notifyRetirement: true }),
+    triggers("a", "/c"),
+    info("a", "/c"),
+    stats("a", "/c"),
+  ],
+  "ids are used again, the lowest first": [
+    pub("a", "/c", { numSlots: 16 }),
+    sub("a", "/c"),
+    sub("a", "/c"),
+    removeSub("a", "/c", 1),
+    pub("a", "/c", { numSlots: 16 }),
+    pub("a", "/d"),
+    removePub("a", "/d", 0),
+    pub("a", "/e"),
+    info("a"),
+  ],
+  "a client leaves": [
+    pub("a", "/c", { numSlots: 16 }),
+    sub("b", "/c"),
+    sub("b", "/only"),
+    leave("b"),
+    info("a"),
+    sub("c", "/c"),
+    info("a", "/c"),
+  ],
+  "unknown names": [
+    triggers("a", "/none"),
+    removePub("a", "/none", 0),
+    removeSub("a", "/none", 0),
+    info("a", "/none"),
+    stats("a", "/none"),
+    buffers("a", "/none"),
+  ],
+  "unknown ids": [
+    pub("a", "/c", { numSlots: 16 }),
+    removePub("a", "/c", 9999),
+    removePub("a", "/c", -5),
+    removeSub("a", "/c", 77),
+    sub("a", "/c", { subscriberId: 9999 }),
+    sub("a", "/c", { subscriberId: -7 }),
+    pub("a", "/c", { publisherId: 500, numSlots: 16 }),
+    pub("a", "/c", { publisherId: 0, numSlots: 16 }),
+    info("a", "/c"),
+  ],
+
+  "slots that cannot be": [
+    pub("a", "/c", { numSlots: 0 }),
+    pub("a", "/c", { numSlots: -4 }),
+    pub("a", "/c", { slotSize: 0 }),
+    pub("a", "/c", { slotSize: -64 }),
+    pub("a", "/c", { numSlots: 2147483647 }),
+    pub("a", "/c", { numSlots: 5835553 }),
+    pub("a", "/c", { numSlots: 5835554 }),
+    pub("a", "/c", { subscriberQueueArenaSize: "1073741825" }),
+    pub("a", "/c", { subscriberQueueArenaSize: "18446744073709551615" }),
+  ],
+  "leases": [
+    pub("a", "/c", { maxOutstandingSlotLeases: -1 }),
+    pub("a", "/c", { maxOutstandingSlotLeases: 5 }),
+    pub("a", "/d", { numSlots: 8, maxOutstandingSlotLeases: 4 }),
+    pub("a", "/d", { numSlots: 8, maxOutstandingSlotLeases: 4 }),
+    sub("a", "/d", { maxActiveMessages: 4 }),
+    sub("a", "/d", { maxActiveMessages: 3 }),
+  ],
+  "capacity": [
+    pub("first", "/c", { processId: "4711" }),
+    sub("second", "/c", { processId: "4712", maxActiveMessages: 2 }),
+    pub("third", "/c"),
+    sub("third", "/c", { maxActiveMessages: 1 }),
+    sub("third", "/c", { isReliable: true, maxActiveMessages: 5 }),
+    pub("third", "/c"),
+    pub("third", "/c", { isReliable: true }),
+    leave("second"),
+    sub("third", "/c"),
+    pub("a", "/one", { numSlots: 1 }),
+    pub("a", "/one", { numSlots: 1, isReliable: true }),
+  ],
+  "capacity of a remapped channel": [
+    sub("b", "/c", { maxActiveMessages: 10 }),
+    pub("a", "/c", { numSlots: 12 }),
+    pub("a", "/c", { numSlots: 12 }),
+  ],
+
+  "types": [
+    pub("a", "/c", { numSlots: 16, type: type("A") }),
+    pub("a", "/c", { numSlots: 16, type: type("B") }),
+    pub("a", "/c", { numSlots: 16 }),
+    sub("a", "/c", { type: type("B") }),
+    sub("a", "/c"),
+    pub("a", "/late", { numSlots: 16 }),
+    sub("a", "/late", { type: type("L") }),
+    pub("a", "/late", { numSlots: 16, type: type("M") }),
+    info("a", "/late"),
+  ],
+  "fixed size": [
+    pub("a", "/c", { numSlots: 16, isFixedSize: true }),
+    pub("a", "/c", { numSlots: 16 }),
+    pub("a", "/c", { numSlots: 16, isFixedSize: true, slotSize: 128 }),
+    pub("a", "/c", { numSlots: 16, isFixedSize: true, slotSize: 32 }),
+    pub("a", "/d", { numSlots: 16 }),
+    pub("a", "/d", { numSlots: 16, isFixedSize: true }),
+    pub("a", "/d", { numSlots: 16, slotSize: 4096 }),
+  ],
+  "number of slots": [
+    pub("a", "/c", { numSlots: 16 }),
+    pub("a", "/c", { numSlots: 17 }),
+    pub("a", "/c", { numSlots: 8 }),
+  ],
+  "local": [
+    pub("a", "/c", { numSlots: 16, isLocal: true }),
+    pub("a", "/c", { numSlots: 16 }),
+    pub("a", "/d", { numSlots: 16 }),
+    pub("a", "/d", { numSlots: 16, isLocal: true }),
+  ],
+  "checksum and metadata": [
+    pub("a", "/e", { numSlots: 16, checksumSize: 20, metadataSize: 16 }),
+    sub("a", "/e"),
+    pub("a", "/e", { numSlots: 16, checksumSize: 20, metadataSize: 16 }),
+    pub("a", "/f", { numSlots: 16, checksumSize: -3, metadataSize: -3 }),
+    sub("a", "/f"),
+    pub("a", "/g", { numSlots: 16, checksumSize: 65535, metadataSize: 65535 }),
+    pub("a", "/e", { numSlots: 16, checksumSize: 8, metadataSize: 16 }),
+    pub("a", "/e", { numSlots: 16, checksumSize: 20, metadataSize: 32 }),
+    pub("a", "/c", { numSlots: 16, checksumSize: 65536 }),
+    pub("a", "/d", { numSlots: 16, metadataSize: 65536 }),
+  ],
+  "most publishers": [
+    pub("a", "/c", { numSlots: 16, maxPublishers: 1 }),
+    pub("a", "/c", { numSlots: 16, maxPublishers: 1 }),
+    pub("a", "/c", { numSlots: 16, maxPublishers: 2 }),
+    pub("a", "/e", { numSlots: 16 }),
+    pub("a", "/e", { numSlots: 16, maxPublishers: 3 }),
+    pub("a", "/d", { numSlots: 16, maxPublishers: -1 }),
+  ],
+  "most subscribers": [
+    sub("a", "/c", { maxSubscribers: 1 }),
+    sub("a", "/c", { maxSubscribers: 1 }),
+    sub("a", "/c", { maxSubscribers: 2 }),
+    sub("a", "/e"),
+    sub("a", "/e", { maxSubscribers: 3 }),
+    sub("a", "/d", { maxSubscribers: -1 }),
+  ],
+  "split buffers": [
+    pub("a", "/c", { numSlots: 16, useSplitBuffers: true }),
+    pub("a", "/c", { numSlots: 16 }),
+    pub("a", "/c", { numSlots: 16, useSplitBuffers: true, splitBuffersOverBridge: true }),
+    sub("a", "/c"),
+    pub("a", "/d", { numSlots: 16 }),
+    pub("a", "/d", { numSlots: 16, useSplitBuffers: true }),
+  ],
+
+  "subscriber queues": [
+    pub("a", "/c", { numSlots: 32, subscriberQueueArenaSize: "4096" }),
+    sub("a", "/c"),
+    sub("a", "/c", { subscriberQueueSize: 8 }),
+    sub("a", "/c", { subscriberQueueSize: 64 }),
+    sub("a", "/c", { subscriberQueueSize: 1024 }),
+    sub("a", "/c", { subscriberQueueSize: 1025 }),
+    sub("a", "/c", { subscriberQueueSize: -1 }),
+    removeSub("a", "/c", 2),
+    sub("a", "/c", { subscriberQueueSize: 4 }),
+    sub("a", "/c", { subscriberQueueSize: 64 }),
+    sub("a", "/c", { subscriberQueueSize: 64 }),
+    pub("a", "/c", { numSlots: 32 }),
+    pub("a", "/c", { numSlots: 32, subscriberQueueArenaSize: "8192" }),
+    pub("a", "/none", { numSlots: 32 }),
+    sub("a", "/none", { subscriberQueueSize: 8 }),
+    sub("a", "/none"),
+    pub("a", "/none", { numSlots: 32, subscriberQueueArenaSize: "8000" }),
+    info("a", "/c"),
+  ],
+  "queues asked for before there are any": [
+    sub("a", "/c", { subscriberQueueSize: 8 }),
+    sub("a", "/c", { subscriberQueueSize: 1000 }),
+    sub("a", "/c"),
+    pub("b", "/c", { numSlots: 32, subscriberQueueArenaSize: "4096" }),
+    sub("a", "/c", { subscriberId: 0, subscriberQueueSize: 8 }),
+    sub("a", "/c", { subscriberId: 1, subscriberQueueSize: 1000 }),
+    sub("a", "/c", { subscriberId: 2 }),
+  ],
+
+  "virtual channels": [
+    pub("a", "/v1", { mux: "/m", numSlots: 16, type: type("T") }),
+    pub("a", "/v2", { mux: "/m", numSlots: 16 }),
+    pub("a", "/v1", { mux: "/m", numSlots: 16 }),
+    sub("a", "/v1", { mux: "/m" }),
+    sub("a", "/m"),
+    sub("a", "/v3", { mux: "/m", vchanId: 7 }),
+    pub("a", "/v4", { mux: "/m", numSlots: 16, vchanId: 7 }),
+    pub("a", "/v4", { mux: "/m", numSlots: 16, vchanId: 1022 }),
+    pub("a", "/v5", { mux: "/m", numSlots: 16, vchanId: 1023 }),
+    triggers("a", "/v1"),
+    triggers("a", "/m"),
+    info("a"),
+    stats("a"),
+    removePub("a", "/v2", 1),
+    info("a", "/m"),
+    pub("a", "/v6", { mux: "/m", numSlots: 16 }),
+  ],
+  "virtual subscribers first": [
+    sub("a", "/v1", { mux: "/m" }),
+    sub("a", "/v2", { mux: "/m", type: type("T") }),
+    pub("a", "/v1", { mux: "/m", numSlots: 16, subscriberQueueArenaSize: "8000" }),
+    sub("a", "/v2", { mux: "/m", subscriberId: 1, type: type("T") }),
+    pub("a", "/v3", { mux: "/m", numSlots: 16, subscriberQueueArenaSize: "16000" }),
+    pub("a", "/v1", { mux: "/m", numSlots: 16 }),
+  ],
+  "virtuality is not to be mixed": [
+    pub("a", "/v", { mux: "/m", numSlots: 16 }),
+    pub("a", "/m", { numSlots: 16 }),
+    pub("a", "/v", { numSlots: 16 }),
+    sub("a", "/v"),
+    pub("a", "/v", { mux: "/other", numSlots: 16 }),
+    sub("a", "/v", { mux: "/other" }),
+    pub("a", "/plain", { numSlots: 16 }),
+    pub("a", "/w", { mux: "/plain", numSlots: 16 }),
+    sub("a", "/w", { mux: "/plain" }),
+    pub("a", "/plain", { mux: "/m", numSlots: 16 }),
+    sub("a", "/plain", { mux: "/m" }),
+    pub("a", "/plain", { mux: "/none", numSlots: 16 }),
+    sub("a", "/plain", { mux: "/none" }),
+    pub("a", "/w", { mux: "/v", numSlots: 16 }),
+    pub("a", "/v9", { mux: "/m", numSlots: 16, notifyRetirement: true }),
+    pub("a", "/x", { mux: "/n", numSlots: 16 }),
+    pub("a", "/v", { mux: "/n", numSlots: 16 }),
+  ],
+  "limits count for a whole multiplexer": [
+    pub("a", "/v1", { mux: "/m", numSlots: 16, maxPublishers: 1 }),
+    pub("a", "/v2", { mux: "/m", numSlots: 16, maxPublishers: 1 }),
+    sub("a", "/v1", { mux: "/m", maxSubscribers: 1 }),
+    sub("a", "/m", { maxSubscribers: 1 }),
+    sub("a", "/v1", { mux: "/m", maxSubscribers: 5 }),
+  ],
+  "registered buffers": [
+    pub("a", "/c", { numSlots: 16, useSplitBuffers: true }),
+    register("a", "/c", { bufferIndex: 0, isPrefix: true, fullSize: "1024" }, { hasFd: true }),
+    register("a", "/c", { bufferIndex: 0, slotId: 3, objectName: "x" }),
+    register("a", "/c", { bufferIndex: 0, slotId: 3, objectName: "y" }),
+    register("a", "/c", { bufferIndex: 1, slotId: 0, allocationSize: "64", handle: "7", mapOffset: "8" }),
+    buffers("a", "/c"),
+    buffers("b", "/c", 1),
+    register("b", "/c", { bufferIndex: 2 }),
+    register("a", "/c", { bufferIndex: 2 }, { hasFd: true, fdIndex: 5 }),
+    register("a", "/c", { bufferIndex: 2 }, { hasFd: true, fdIndex: -1 }),
+    register("a", "/c", { bufferIndex: 2, sessionId: "1" }),
+    register("a", "/none", { bufferIndex: 2 }),
+    unregister("b", "/c", 0),
+    buffers("b", "/c"),
+    unregister("a", "/c", 0),
+    buffers("a", "/c"),
+    buffers("a", "/c", 1),
+    unregister("a", "/none", 0),
+    buffers("a", "/c", 1),
+  ],
+  "registered buffers of virtual channels": [
+    pub("a", "/v", { mux: "/m", numSlots: 16, useSplitBuffers: true }),
+    register("a", "/m", { bufferIndex: 0, slotId: 1 }),
+    buffers("a", "/v"),
+    buffers("a", "/m"),
+  ],
+};
