@@ -188,7 +188,7 @@ function channelInfo(proto: ChannelInfoProto): ChannelInfo {
       clientName: user.programName,
       kind: user.isPublisher ? "publisher" : "subscriber",
       reliable: user.isReliable,
-    })),
+    } as const)).sort((a, b) => a.id - b.id),
   };
 }
 

@@ -142,8 +142,7 @@ export class Control {
           clearTimeout(patience);
           if (failure === null) resolve();
           else {
-            const message =
-              `Cannot connect to the server at ${socket}: ${failure.message}. Does one run there?`;
+            const message = `${failure.message}; does a server run there?`;
             reject(new ConnectionError(message, { cause: failure }));
           }
         };
@@ -282,9 +281,10 @@ export class Control {
   #greeted({ answer, serverPid }: Greeting): Exchange[] {
     const before = this.#session;
     this.#session = openSession(answer, before);
-    // A server that is still the same process has hung up on us, and forgotten what we had.
-    const remembers = before?.scb === this.#session.scb && before.id === this.#session.id &&
-      (serverPid === 0 || serverPid !== this.#serverPid);
+    // A server that is still the same process has hung up on us, and forgotten what we had. (One inside this process
+    // may have been started anew.)
+    const sameServer = serverPid !== 0 && serverPid === this.#serverPid && serverPid !== Deno.pid;
+    const remembers = before?.scb === this.#session.scb && before.id === this.#session.id && !sameServer;
     this.#serverPid = serverPid;
     if (!remembers) {
       for (const exchange of [...this.#removals]) {
