@@ -31,26 +31,23 @@ export const program: Program<typeof flags> = {
   exitCodes: { 0: "stopped by SIGTERM or SIGINT", 1: "wrong flags, or the socket is in use" },
   usageCode: ExitCode.failure,
   async run(values) {
-    const [{ Shadow }, { configureLogging }, { stopSignal }] = await Promise.all([
+    const [{ Shadow }, { configureLogging }, { stopSignal }, { startError }] = await Promise.all([
       import("../shadow/shadow.ts"),
       import("./logging.ts"),
       import("./stopping.ts"),
+      import("./start_error.ts"),
     ]);
     configureLogging("shadow", values.log_level);
     const stopping = stopSignal();
-    using _shadow = start(() => Shadow.start({ socket: values.socket }));
+    using stack = new DisposableStack();
+    try {
+      stack.use(Shadow.start({ socket: values.socket }));
+    } catch (error) {
+      throw startError("Error running shadow process", error);
+    }
     await stopping;
     return ExitCode.ok;
   },
 };
-
-/** Says what program it was that could not start, in the reference's words. */
-function start<T>(starting: () => T): T {
-  try {
-    return starting();
-  } catch (error) {
-    throw new Error(`Error running shadow process: ${error instanceof Error ? error.message : error}`);
-  }
-}
 
 if (import.meta.main) await main(program, Deno.args);

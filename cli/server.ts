@@ -1,0 +1,77 @@
+/** `subspace-server`: serves the publishers and subscribers of a machine, and goes on where it was killed. */
+
+import { ExitCode } from "./exit_codes.ts";
+import type { FlagValues } from "./flags.ts";
+import { main, type Program } from "./program.ts";
+import { networkFlagsSet, serverFlags } from "./server_flags.ts";
+
+/** What `--notify_fd` is told (specification, section 8.1). Ours never waits for clients to leave, so never says 3. */
+const Notice = { ready: 1n, stopped: 2n } as const;
+
+export const program: Program<typeof serverFlags> = {
+  name: "subspace-server",
+  summary: "connects publishers and subscribers of a machine through shared memory",
+  flags: serverFlags,
+  examples: [
+    { command: "subspace-server --local", what: "a server for this machine; what it knows ends with it" },
+    {
+      command: "subspace-server --local --shadow_socket=/tmp/subspace_shadow",
+      what: "one that can be killed and started again without its clients noticing, beside a subspace-shadow",
+    },
+  ],
+  exitCodes: { 0: "stopped by SIGTERM or SIGINT", 1: "wrong flags, or it could not start" },
+  usageCode: ExitCode.failure,
+  async run(values) {
+    const [{ Server }, { configureLogging }, { stopSignal }, { openNotifier }, { startError }] = await Promise
+      .all([
+        import("../server/server.ts"),
+        import("./logging.ts"),
+        import("./stopping.ts"),
+        import("./notifier.ts"),
+        import("./start_error.ts"),
+      ]);
+    configureLogging("Subspace server", values.log_level);
+    using notifier = openNotifier(values.notify_fd);
+    await sayWhatIsMissing(values);
+    const stopping = stopSignal();
+    const starting = Server.start({
+      socket: values.socket,
+      shadowSocket: values.shadow_socket,
+      secondaryShadowSocket: values.secondary_shadow_socket,
+      local: values.local,
+      cleanupFilesystem: values.cleanup_filesystem,
+    }).catch((error) => {
+      throw startError("Error running Subspace server", error);
+    });
+    // A shadow that does not speak can hold the start up for a while.
+    const server = await Promise.race([starting, stopping.then(() => null)]);
+    if (server === null) return ExitCode.ok;
+    notifier.notify(Notice.ready);
+    await stopping;
+    await server.stop();
+    notifier.notify(Notice.stopped);
+    return ExitCode.ok;
+  },
+};
+
+/** Says in a line each what this server will not do, whatever its flags say. */
+async function sayWhatIsMissing(values: FlagValues<typeof serverFlags>): Promise<void> {
+  const network = networkFlagsSet(values);
+  if (values.local && network.length === 0 && values.plugins.length === 0) return;
+  const { getLogger } = await import("@logtape/logtape");
+  const log = getLogger(["subspace", "server"]);
+  if (network.length > 0) {
+    log.warning("Bridging to other machines is not there yet: {flags} without effect", {
+      flags: `${network.join(", ")} ${network.length === 1 ? "is" : "are"}`,
+    });
+  } else if (!values.local) {
+    log.info("Bridging to other machines is not there yet: serving this one only, as with --local");
+  }
+  if (values.plugins.length > 0) {
+    log.warning("Plugins are C++ objects, which this server cannot load: going on without {plugins}", {
+      plugins: values.plugins.join(", "),
+    });
+  }
+}
+
+if (import.meta.main) await main(program, Deno.args);

@@ -1,0 +1,112 @@
+/** The flags of `subspace-server`: all those of the reference (specification, section 8.1). */
+
+import { flag, FlagError, integer, list, onOff, text, type ValueType } from "./flags.ts";
+import { logLevelFlag } from "./log_level.ts";
+
+const port = integer(0, 65535, "PORT");
+const NETWORK = "Network (accepted, but servers of several machines are not connected yet)";
+
+/** A port, or a range of ports; empty for any. */
+const portRange: ValueType<string> = {
+  placeholder: "PORT or START-END",
+  expected: "PORT or START-END",
+  parse(value) {
+    if (value === "") return value;
+    const ports = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(value)?.slice(1).filter((it) => it !== undefined).map(
+      Number,
+    );
+    const valid = ports !== undefined && ports[0] <= ports.at(-1)! &&
+      ports.every((it) => it > 0 && it <= 65535);
+    if (!valid) throw new FlagError(`Invalid --bridge_ports value '${value}'; expected PORT or START-END`);
+    return value;
+  },
+};
+
+/** Plugins, as `name:path`. */
+const pluginList: ValueType<readonly string[]> = {
+  ...list("NAME:PATH,..."),
+  parse(value) {
+    const plugins = value === "" ? [] : value.split(",");
+    const wrong = plugins.find((plugin) => !plugin.includes(":"));
+    if (wrong !== undefined) throw new FlagError(`Plugin '${wrong}' is not in name:path format`);
+    return plugins;
+  },
+};
+
+export const serverFlags = {
+  socket: flag({
+    type: text("NAME"),
+    default: "/tmp/subspace",
+    description: "Abstract Unix socket to listen on",
+  }),
+  shadow_socket: flag({
+    type: text("NAME"),
+    default: "",
+    description: "Socket of the shadow that keeps the state; empty for none",
+  }),
+  secondary_shadow_socket: flag({
+    type: text("NAME"),
+    default: "",
+    description: "Socket of a second shadow, asked when the first one is gone; empty for none",
+  }),
+  log_level: logLevelFlag,
+  local: flag({ type: onOff, default: false, description: "Serve this machine only" }),
+  cleanup_filesystem: flag({
+    type: onOff,
+    default: false,
+    description:
+      "Remove /dev/shm/subspace_* at the start if nothing was recovered; not where other servers run",
+  }),
+  notify_fd: flag({
+    type: integer(-1, 0x7fff_ffff, "FD"),
+    default: -1,
+    description: "Open file descriptor to write to, as int64: 1 when ready, 2 when stopped; -1 for none",
+  }),
+  machine: flag({
+    type: text("NAME"),
+    default: "",
+    description: "Name of this machine; accepted, without effect",
+  }),
+  num_asio_threads: flag({
+    type: integer(-0x8000_0000, 0x7fff_ffff),
+    default: 1,
+    description: "Accepted, without effect",
+  }),
+  plugins: flag({
+    type: pluginList,
+    default: [],
+    description: "Accepted, without effect: plugins are C++ objects",
+  }),
+  disc_port: flag({ type: port, default: 6502, description: "Discovery port", group: NETWORK }),
+  peer_port: flag({ type: port, default: 6502, description: "Discovery port of the peer", group: NETWORK }),
+  peer_address: flag({ type: text("HOST"), default: "", description: "Bridge peer", group: NETWORK }),
+  interface: flag({ type: text("NAME"), default: "", description: "Network interface", group: NETWORK }),
+  tcp_discovery: flag({ type: onOff, default: false, description: "Discovery over TCP", group: NETWORK }),
+  bridge_ports: flag({ type: portRange, default: "", description: "TCP ports of bridges", group: NETWORK }),
+  bridge_ports_fallback_ephemeral: flag({
+    type: onOff,
+    default: false,
+    description: "Any TCP port if those are in use",
+    group: NETWORK,
+  }),
+  bridge_advertise_address: flag({
+    type: text("ADDRESS"),
+    default: "",
+    description: "Address of bridges that peers are told",
+    group: NETWORK,
+  }),
+  vsock: flag({ type: onOff, default: false, description: "Bridges over vsock", group: NETWORK }),
+  vsock_cid: flag({
+    type: integer(-1, 0x7fff_ffff, "CID"),
+    default: -1,
+    description: "Local vsock context id that peers are told",
+    group: NETWORK,
+  }),
+};
+
+/** Names of the network flags that say something other than their default. */
+export function networkFlagsSet(values: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(serverFlags)
+    .filter(([name, { group, default: usual }]) => group === NETWORK && values[name] !== usual)
+    .map(([name]) => `--${name}`);
+}

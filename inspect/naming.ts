@@ -1,0 +1,28 @@
+/** How channels are ordered, and how types and session ids are shown. */
+
+import type { Channel } from "./model.ts";
+
+/** Sorts by name, virtual channels behind their multiplexer. */
+export function byNameBehindMultiplexer(a: Channel, b: Channel): number {
+  return compare(a.mux ?? a.name, b.mux ?? b.name) || Number(a.mux !== null) - Number(b.mux !== null) ||
+    compare(a.name, b.name);
+}
+
+/** By code units: the same everywhere, whatever the language. */
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}
+
+/** A channel's type as text; bytes that are no UTF-8 as hexadecimal digits behind `0x`. */
+export function typeText(type: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(type);
+  } catch {
+    return `0x${type.toHex()}`;
+  }
+}
+
+/** A session id is the time at which the session began. null where that has not come yet: it is of another boot. */
+export function sessionAgeMs(sessionId: bigint, nowNs: bigint): number | null {
+  return sessionId <= nowNs ? Number((nowNs - sessionId) / 1_000_000n) : null;
+}

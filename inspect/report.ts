@@ -1,0 +1,269 @@
+/** A whole system on one screen, as text. */
+
+import type { Channel, Finding, Inspection, Process, Publisher, Subscriber, User } from "./model.ts";
+import {
+  type Cell,
+  type Column,
+  displayWidth,
+  type Emphasis,
+  printable,
+  renderTable,
+  type Style,
+} from "./table.ts";
+import { formatAge, formatBytes, formatCount, formatNumberOf } from "./units.ts";
+
+/** How a report is rendered. */
+export interface ReportOptions {
+  /** Columns of the terminal; Infinity for none, and then nothing is shortened. */
+  readonly width: number;
+  readonly style: Style;
+}
+
+/** Stands for what is not known. */
+const UNKNOWN = "-";
+
+/** Renders a system: who told, its channels, their slots and users, and last what needs attention. */
+export function renderReport(inspection: Inspection, { width, style }: ReportOptions): string {
+  const { channels } = inspection;
+  const table = (columns: readonly Column[], rows: readonly (readonly Cell[])[]) =>
+    rows.length === 0 ? [] : ["", ...renderTable(columns, rows, width, style)];
+  const slotRows = channels.filter(({ slots, numSlots }) => slots !== null && numSlots > 0).map(slotRow);
+  const userRows = channels.flatMap((channel) => [
+    ...channel.publishers.map((publisher) => userRow(channel, "pub", publisher, publisherDetails(publisher))),
+    ...channel.subscribers.map((subscriber) =>
+      userRow(channel, "sub", subscriber, subscriberDetails(subscriber))
+    ),
+  ]);
+  const bufferRows = channels.flatMap((channel) => clientBufferRows(channel));
+  const lines = [
+    ...summary(inspection, style),
+    ...table(channelColumns, channels.map(channelRow)),
+    ...table(slotColumns, slotRows),
+    ...table(userColumns, userRows),
+    ...table(clientBufferColumns, bufferRows),
+    ...findingLines(inspection.findings, width, style),
+  ];
+  return lines.join("\n") + "\n";
+}
+
+function summary({ source, session, channels, findings }: Inspection, style: Style): string[] {
+  const users = (count: (channel: Channel) => number) =>
+    channels.reduce((sum, channel) => sum + count(channel), 0);
+  const title = source.kind === "shadow" ? "Shadow" : "Server";
+  const head = `${style(title, "heading")} ${printable(source.socket)} (pid ${source.pid})`;
+  if (session === null) {
+    return [head, "No session yet: no server has connected since the shadow was started."];
+  }
+  const age = session.ageMs === null ? "not of this boot" : `${formatAge(session.ageMs)} old`;
+  const counts = [
+    formatNumberOf(channels.length, "channel"),
+    formatNumberOf(users(({ publishers }) => publishers.length), "publisher"),
+    formatNumberOf(users(({ subscribers }) => subscribers.length), "subscriber"),
+  ].join(", ");
+  const attention = findings.length === 0
+    ? ""
+    : `; ${style(`see ${formatNumberOf(findings.length, "finding")} below`, "warning")}`;
+  return [head, `Session ${session.id}, ${age}, ${serverState(session.server, style)}`, counts + attention];
+}
+
+function serverState(server: Process | null, style: Style): string {
+  if (server === null) return "server unknown";
+  if (server.alive) return `server running (pid ${server.pid})`;
+  return style(`server DOWN (pid ${server.pid} is gone)`, "alarm");
+}
+
+const channelColumns: readonly Column[] = [
+  { title: "CHANNEL", minimum: 12 },
+  { title: "ID", align: "right" },
+  { title: "PUBS", align: "right" },
+  { title: "SUBS", align: "right" },
+  { title: "MESSAGES", align: "right" },
+  { title: "BYTES", align: "right" },
+  { title: "LARGEST", align: "right" },
+  { title: "DROPS", align: "right" },
+  { title: "TYPE", minimum: 12 },
+  { title: "OPTIONS", minimum: 8 },
+];
+
+function channelRow(channel: Channel): Cell[] {
+  const { traffic, vchanId } = channel;
+  return [
+    channelName(channel),
+    vchanId === null ? String(channel.id) : `${channel.id}.${vchanId}`,
+    String(channel.numPublishers),
+    alarming(String(channel.numSubscribers), isUnheard(channel), "warning"),
+    known(traffic?.messages, formatCount),
+    known(traffic?.bytes, formatBytes),
+    known(traffic?.maxMessageBytes, formatBytes),
+    alarming(known(traffic?.drops, formatCount), (traffic?.drops ?? 0) > 0, "warning"),
+    channel.type,
+    channelOptions(channel),
+  ];
+}
+
+/** Somebody publishes and nobody listens. The server's own channels are often so. */
+function isUnheard({ name, numPublishers, numSubscribers }: Channel): boolean {
+  return numPublishers > 0 && numSubscribers === 0 && !name.startsWith("/subspace/");
+}
+
+/** Virtual channels stand behind their multiplexer, a little to the right. */
+function channelName({ name, mux }: Channel): string {
+  return mux === null ? name : `  ${name}`;
+}
+
+function channelOptions({ kind, options }: Channel): string {
+  const words: string[] = kind === "channel" || kind === "virtual" ? [] : [kind];
+  if (options === null) return words.join(", ");
+  if (options.reliable) words.push("reliable");
+  if (options.local) words.push("local");
+  if (options.fixedSize) words.push("fixed-size");
+  if (options.splitBuffers) {
+    words.push(options.splitBuffersOverBridge ? "split buffers (bridge too)" : "split buffers");
+  }
+  if (options.maxPublishers !== null) {
+    words.push(`at most ${formatNumberOf(options.maxPublishers, "publisher")}`);
+  }
+  if (options.maxSubscribers !== null) {
+    words.push(`at most ${formatNumberOf(options.maxSubscribers, "subscriber")}`);
+  }
+  if (options.checksumBytes !== 4 && options.checksumBytes !== 0) {
+    words.push(`checksum ${options.checksumBytes} B`);
+  }
+  if (options.metadataBytes > 0) words.push(`metadata ${options.metadataBytes} B`);
+  if (options.queueArenaBytes > 0) words.push(`queues ${formatBytes(options.queueArenaBytes)}`);
+  return words.join(", ");
+}
+
+const slotColumns: readonly Column[] = [
+  { title: "SLOTS OF", minimum: 12 },
+  { title: "SLOTS", align: "right" },
+  { title: "SIZE", align: "right" },
+  { title: "BUFFERS", align: "right" },
+  { title: "FREE", align: "right" },
+  { title: "OWNED", align: "right" },
+  { title: "HELD", align: "right" },
+  { title: "UNREAD", align: "right" },
+  { title: "RETIRED", align: "right" },
+  { title: "NEWEST", align: "right" },
+];
+
+function slotRow(channel: Channel): Cell[] {
+  const { slots, buffers, numSlots, slotBytes } = channel;
+  return [
+    channelName(channel),
+    formatCount(numSlots),
+    formatBytes(slotBytes),
+    known(buffers?.length, formatCount),
+    known(slots?.free, formatCount),
+    known(slots?.owned, formatCount),
+    known(slots?.held, formatCount),
+    known(slots?.published, formatCount),
+    known(slots?.retired, formatCount),
+    known(slots?.newestOrdinal, formatCount),
+  ];
+}
+
+const userColumns: readonly Column[] = [
+  { title: "USERS OF", minimum: 12 },
+  { title: "ID", align: "right" },
+  { title: "ROLE" },
+  { title: "PID", align: "right" },
+  { title: "PROCESS" },
+  { title: "CLIENT", minimum: 8 },
+  { title: "DETAILS", minimum: 20 },
+];
+
+function userRow(channel: Channel, role: "pub" | "sub", user: User, details: readonly string[]): Cell[] {
+  const { process } = user;
+  const words = [...details];
+  if (user.tunnel) words.unshift("tunnel");
+  if (user.bridge) words.unshift("bridge");
+  if (user.reliable) words.unshift("reliable");
+  return [
+    channelName(channel),
+    String(user.id),
+    role,
+    known(process?.pid, String),
+    process === null ? UNKNOWN : alarming(process.alive ? "alive" : "GONE", !process.alive, "alarm"),
+    user.program ?? "",
+    words.join(", "),
+  ];
+}
+
+function publisherDetails(publisher: Publisher): string[] {
+  const words: string[] = [];
+  if (publisher.local) words.push("local");
+  if (publisher.fixedSize) words.push("fixed-size");
+  if (publisher.notifyRetirement) words.push("notified of retirement");
+  const leases = publisher.maxOutstandingSlotLeases ?? 1;
+  if (leases > 1) words.push(`up to ${formatNumberOf(leases, "lease")}`);
+  if (publisher.owns !== null && publisher.owns.length > 0) words.push(`owns ${slotList(publisher.owns)}`);
+  return words;
+}
+
+function subscriberDetails(subscriber: Subscriber): string[] {
+  const words: string[] = [];
+  if ((subscriber.maxActiveMessages ?? 1) > 1) words.push(`up to ${subscriber.maxActiveMessages} messages`);
+  if ((subscriber.queueSize ?? 0) > 0) words.push(`queue of ${subscriber.queueSize}`);
+  if ((subscriber.unread ?? 0) > 0) words.push(`${subscriber.unread} unread`);
+  if (subscriber.holds !== null && subscriber.holds.length > 0) {
+    words.push(`holds ${slotList(subscriber.holds)}`);
+  }
+  return words;
+}
+
+const SLOTS_LISTED_MAX = 8;
+
+function slotList(slots: readonly number[]): string {
+  if (slots.length > SLOTS_LISTED_MAX) return formatNumberOf(slots.length, "slot");
+  return `slot${slots.length === 1 ? "" : "s"} ${slots.join(" ")}`;
+}
+
+const clientBufferColumns: readonly Column[] = [
+  { title: "SPLIT BUFFERS OF", minimum: 12 },
+  { title: "BUFFER", align: "right" },
+  { title: "PARTS", align: "right" },
+  { title: "WITH FD", align: "right" },
+  { title: "BYTES", align: "right" },
+  { title: "ALLOCATOR" },
+];
+
+function clientBufferRows(channel: Channel): Cell[][] {
+  return channel.clientBuffers.map((buffer) => [
+    channelName(channel),
+    String(buffer.bufferIndex),
+    formatCount(buffer.parts),
+    formatCount(buffer.partsWithFd),
+    formatBytes(buffer.bytes),
+    buffer.allocator,
+  ]);
+}
+
+const marks: Record<Finding["kind"], readonly [string, Emphasis]> = {
+  damage: ["DAMAGE", "alarm"],
+  dead: ["DEAD", "alarm"],
+  mismatch: ["MISMATCH", "warning"],
+  drops: ["DROPS", "warning"],
+};
+
+/** One line each, never shortened: a finding is read to its end. */
+function findingLines(findings: readonly Finding[], width: number, style: Style): string[] {
+  if (findings.length === 0) return [];
+  const widest = Math.max(...findings.map(({ kind }) => marks[kind][0].length));
+  const lines = findings.flatMap(({ kind, channel, text }) => {
+    const [mark, emphasis] = marks[kind];
+    const sentence = printable(channel === null ? text : `${channel}: ${text}`);
+    const padding = " ".repeat(widest - mark.length + 2);
+    const fits = widest + 2 + displayWidth(sentence) <= width;
+    return fits ? [style(mark, emphasis) + padding + sentence] : [style(mark, emphasis), `  ${sentence}`];
+  });
+  return ["", ...lines];
+}
+
+function known(value: number | null | undefined, format: (value: number) => string): string {
+  return value === null || value === undefined ? UNKNOWN : format(value);
+}
+
+function alarming(text: string, alarm: boolean, emphasis: Emphasis): Cell {
+  return alarm ? { text, emphasis } : text;
+}

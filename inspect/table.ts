@@ -1,0 +1,113 @@
+/** Columns that line up, whatever the text: as wide as needed, shortened where the terminal ends. */
+
+/** How a text stands out on a terminal. */
+export type Emphasis = "heading" | "alarm" | "warning" | "faint";
+
+/** Makes a text stand out, or leaves it as it is. */
+export type Style = (text: string, emphasis: Emphasis) => string;
+
+/** For files and pipes. */
+export const plainStyle: Style = (text) => text;
+
+const codes: Record<Emphasis, string> = { heading: "1", alarm: "31;1", warning: "33", faint: "2" };
+
+/** For terminals. */
+export const colourStyle: Style = (text, emphasis) => `\x1b[${codes[emphasis]}m${text}\x1b[0m`;
+
+/** A column. */
+export interface Column {
+  readonly title: string;
+  readonly align?: "right";
+  /** May be shortened down to so many columns of the terminal. The first such column is the last to be. */
+  readonly minimum?: number;
+}
+
+/** A text, or one that stands out. */
+export type Cell = string | { readonly text: string; readonly emphasis: Emphasis };
+
+const GAP = "  ";
+const ELLIPSIS = "…";
+
+/**
+ * Renders a table, a line a row.
+ *
+ * @param width Columns of the terminal; Infinity for none.
+ */
+export function renderTable(
+  columns: readonly Column[],
+  rows: readonly (readonly Cell[])[],
+  width: number,
+  style: Style,
+): string[] {
+  const used = columns.map((_, i) => rows.some((row) => textOf(row[i]) !== "") || rows.length === 0);
+  const widths = columns.map(({ title }, i) =>
+    used[i] ? rows.reduce((widest, row) => Math.max(widest, displayWidth(textOf(row[i]))), title.length) : 0
+  );
+  shrink(columns, widths, width);
+  const line = (cells: readonly Cell[]) =>
+    columns.map(({ align }, i) => used[i] ? fit(cells[i], widths[i], align === "right", style) : null)
+      .filter((text) => text !== null).join(GAP).trimEnd();
+  const head = columns.map(({ title }): Cell => ({ text: title, emphasis: "heading" }));
+  return [head, ...rows].map(line);
+}
+
+function shrink(columns: readonly Column[], widths: number[], width: number): void {
+  const gaps = GAP.length * (widths.filter((it) => it > 0).length - 1);
+  let excess = widths.reduce((sum, it) => sum + it, gaps) - width;
+  for (let i = columns.length - 1; i >= 0 && excess > 0; i--) {
+    const { minimum } = columns[i];
+    if (minimum === undefined) continue;
+    const less = Math.min(excess, Math.max(0, widths[i] - minimum));
+    widths[i] -= less;
+    excess -= less;
+  }
+}
+
+function textOf(cell: Cell): string {
+  return printable(typeof cell === "string" ? cell : cell.text);
+}
+
+function fit(cell: Cell, width: number, alignRight: boolean, style: Style): string {
+  const whole = textOf(cell);
+  const text = displayWidth(whole) > width ? shorten(whole, width) : whole;
+  const padding = " ".repeat(width - displayWidth(text));
+  const styled = typeof cell === "string" || text === "" ? text : style(text, cell.emphasis);
+  return alignRight ? padding + styled : styled + padding;
+}
+
+/** Keeps the beginning and the end: names often differ only there. */
+function shorten(text: string, width: number): string {
+  const characters = [...text];
+  let room = width - ELLIPSIS.length;
+  let head = "", tail = "";
+  for (let i = 0, j = characters.length - 1; i <= j;) {
+    const fromHead = displayWidth(head) <= displayWidth(tail) + width / 4;
+    const next = fromHead ? characters[i++] : characters[j--];
+    room -= displayWidth(next);
+    if (room < 0) break;
+    if (fromHead) head += next;
+    else tail = next + tail;
+  }
+  return head + ELLIPSIS + tail;
+}
+
+/** Names come from anybody: whatever would move the cursor or reorder text is shown by its code point. */
+export function printable(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu,
+    (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
+  );
+}
+
+const combining = /^[\p{Mn}\p{Me}]$/u;
+/** Characters that take two columns: East Asian wide and full-width ones, and emoji. */
+const wide =
+  /^(?:[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{20000}-\u{3fffd}]|\p{Emoji_Presentation})$/u;
+
+/** Columns that a text takes on a terminal. */
+export function displayWidth(text: string): number {
+  if (/^[\x20-\x7e…]*$/.test(text)) return text.length;
+  let width = 0;
+  for (const character of text) width += combining.test(character) ? 0 : wide.test(character) ? 2 : 1;
+  return width;
+}
