@@ -1,0 +1,119 @@
+/** One run of the benchmarks: what was asked for, what is at hand, and the servers that are running. */
+
+import { create } from "@bufbuild/protobuf";
+import { closeAll } from "../ffi/fd.ts";
+import { connectAbstract } from "../ffi/unix_socket.ts";
+import { RequestSchema } from "../proto/subspace_pb.ts";
+import { type Maker, removeBuffers, startServer } from "../tests/deployment.ts";
+import { cppFolder, Program, uniqueSocket } from "../tests/program.ts";
+import { responseCodec, sendRequest } from "../wire/client_link.ts";
+import { Connection } from "../wire/connection.ts";
+
+/** What is needed of the C++ programs; the first is none of the reference's own. */
+export type PeerProgram = "peer_bench" | "perf_subspace_pub" | "subspace_server" | "subspace_shadow";
+
+/** A run. */
+export class Run implements AsyncDisposable {
+  readonly #sessions = new Set<bigint>();
+  #server: Promise<DataServer> | null = null;
+
+  /** @param filter Only subjects whose name contains it. */
+  constructor(readonly quick: boolean, readonly filter: string) {}
+
+  wants(subject: string): boolean {
+    return subject.includes(this.filter);
+  }
+
+  /** Why a C++ program cannot be run; null where it can. */
+  lacks(program: PeerProgram): string | null {
+    if (cppFolder === undefined) return "SUBSPACE_CPP_BIN names no folder";
+    try {
+      return Deno.statSync(`${cppFolder}/${program}`).isFile ? null : `${program} is no file`;
+    } catch {
+      return `no ${program} in that folder`;
+    }
+  }
+
+  /** A number for a full run, and one for a quick one. */
+  scaled(full: number, quick: number): number {
+    return this.quick ? quick : full;
+  }
+
+  /** The server for what goes on without a server: one for both makers, as it takes no part. */
+  server(): Promise<DataServer> {
+    return this.#server ??= this.#startServer();
+  }
+
+  async #startServer(): Promise<DataServer> {
+    const maker = this.lacks("subspace_server") === null ? "cpp" : "ours", socket = uniqueSocket("bench");
+    const program = await startServer(maker, socket);
+    await this.noteSession(socket);
+    return { maker, socket, program };
+  }
+
+  /** Has the leftovers of a server's session removed at the end of the run. */
+  async noteSession(socket: string): Promise<void> {
+    using connection = new Connection(connectAbstract(socket));
+    sendRequest(
+      connection,
+      create(RequestSchema, { request: { case: "init", value: { clientName: "bench" } } }),
+    );
+    const answer = await connection.receive(responseCodec);
+    closeAll(answer?.fds ?? []);
+    const response = answer?.message.response;
+    if (response?.case === "init") this.#sessions.add(response.value.sessionId);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await (await this.#server)?.program.kill("SIGTERM");
+    removeBuffers([...this.#sessions].map(String));
+    this.#removeNameHolders();
+  }
+
+  /** The reference leaves an empty file in /tmp for each piece of memory, named after the session's lower half. */
+  #removeNameHolders(): void {
+    const prefixes = [...this.#sessions].map((id) =>
+      BigInt.asUintN(32, id).toString(16).padStart(8, "0") + "."
+    );
+    for (const { name, isFile } of Deno.readDirSync("/tmp")) {
+      if (isFile && prefixes.some((prefix) => name.startsWith(prefix))) Deno.removeSync(`/tmp/${name}`);
+    }
+  }
+}
+
+/** A running server for the data plane. */
+export interface DataServer {
+  readonly maker: Maker;
+  readonly socket: string;
+  readonly program: Program;
+}
+
+/** Runs a worker of ours to its end, and returns what it printed. */
+export function runWorker(name: string, args: readonly (string | number)[]): Promise<string[]> {
+  return finished(startWorker(name, args));
+}
+
+/** Starts a worker of ours. */
+export function startWorker(name: string, args: readonly (string | number)[], flags: string[] = []): Program {
+  return Program.deno(`bench/workers/${name}.ts`, args.map(String), ["-A", ...flags]);
+}
+
+/** Starts `peer_bench`. */
+export function startPeer(args: readonly string[]): Program {
+  return Program.start(`${cppFolder}/peer_bench`, [...args]);
+}
+
+/** Waits for the end of a program, and returns what it printed. */
+export async function finished(program: Program): Promise<string[]> {
+  const { code } = await program.status();
+  if (code === 0) return program.lines;
+  throw new Error(`${program.name} ended with code ${code}:\n${program.lines.join("\n")}`);
+}
+
+/** The number after a name at the start of a line. */
+export function figure(lines: readonly string[], name: string): number {
+  const line = lines.find((line) => line.startsWith(name + " "));
+  const value = Number(line?.slice(name.length + 1).split(" ", 1)[0] ?? NaN);
+  if (Number.isFinite(value)) return value;
+  throw new Error(`no figure ${name} in:\n${lines.join("\n")}`);
+}

@@ -1,0 +1,95 @@
+/**
+ * One end of a reliable stream: `stream.ts publish|subscribe SOCKET CHANNEL BYTES SLOTS COUNT whole|touched
+ * blocking|async`. The subscriber prints the time from its first message to its last.
+ */
+
+import { Client, type Publisher, type Subscriber } from "../../mod.ts";
+import { readSequence, sum, writeSequence } from "./payload.ts";
+import { nowNs } from "./stopwatch.ts";
+
+const [side, socket, channel] = Deno.args;
+const [bytes, numSlots, count] = Deno.args.slice(3, 6).map(Number);
+const [payload, way] = Deno.args.slice(6);
+const whole = payload === "whole";
+
+function write(buffer: Uint8Array, sequence: number): void {
+  if (whole) buffer.fill(sequence & 0xff, 0, bytes);
+  writeSequence(buffer, sequence);
+}
+
+/** The 64-bit words of each slot's message. */
+const words: Float64Array[] = [];
+let total = 0;
+
+function check(message: { data: Uint8Array<ArrayBuffer>; slotId: number }, expected: number): void {
+  const { data, slotId } = message;
+  if (data.length !== bytes || readSequence(data) !== expected) {
+    throw new Error(`message ${expected} is wrong`);
+  }
+  if (!whole) return;
+  total += sum(words[slotId] ??= new Float64Array(data.buffer, data.byteOffset, bytes / 8));
+}
+
+function publishBlocking(publisher: Publisher): void {
+  for (let sequence = 0; sequence < count; sequence++) {
+    let buffer = publisher.getBuffer();
+    while (buffer === null) {
+      publisher.waitSync();
+      buffer = publisher.getBuffer();
+    }
+    write(buffer, sequence);
+    publisher.publish(bytes);
+  }
+}
+
+async function publishAsync(publisher: Publisher): Promise<void> {
+  const message = new Uint8Array(bytes);
+  for (let sequence = 0; sequence < count; sequence++) {
+    write(message, sequence);
+    await publisher.send(message);
+  }
+}
+
+function subscribeBlocking(subscriber: Subscriber): number {
+  let start = 0;
+  for (let received = 0; received < count;) {
+    const message = subscriber.read();
+    if (message === null) {
+      subscriber.waitSync();
+      continue;
+    }
+    if (received === 0) start = nowNs();
+    check(message, received++);
+    message.release();
+  }
+  return nowNs() - start;
+}
+
+async function subscribeAsync(subscriber: Subscriber): Promise<number> {
+  let start = 0, received = 0;
+  for await (const message of subscriber) {
+    if (received === 0) start = nowNs();
+    check(message, received++);
+    if (received === count) break;
+  }
+  return nowNs() - start;
+}
+
+const client = await Client.connect({ socket, name: `${side} ${bytes}` });
+if (side === "publish") {
+  const publisher = await client.createPublisher(channel, {
+    slotBytes: bytes,
+    numSlots,
+    reliable: true,
+    local: true,
+  });
+  await (way === "async" ? publishAsync(publisher) : publishBlocking(publisher));
+  // Until it has read all.
+  while (publisher.numSubscribers > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+} else {
+  const subscriber = await client.createSubscriber(channel, { reliable: true });
+  const ns = await (way === "async" ? subscribeAsync(subscriber) : subscribeBlocking(subscriber));
+  if (Number.isNaN(total) && !whole) throw new Error("nothing was summed up");
+  console.log(`ns_per_message ${(ns / count).toFixed(1)}`);
+}
+await client.close();
