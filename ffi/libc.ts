@@ -26,6 +26,7 @@ const library = Deno.dlopen("libc.so.6", {
   fchmod: { parameters: ["i32", "u32"], result: "i32" },
   fchown: { parameters: ["i32", "u32", "u32"], result: "i32" },
   fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  fcntl_async: { name: "fcntl", parameters: ["i32", "i32", "i32"], result: "i32", nonblocking: true },
   fstat: { parameters: ["i32", "buffer"], result: "i32" },
   ftruncate: { parameters: ["i32", "i64"], result: "i32" },
   getgid: { parameters: [], result: "u32" },
