@@ -193,8 +193,12 @@ export class ChannelTable implements ReplicationSource, Disposable {
     this.effects.directoryChanged();
   }
 
-  /** Sends a channel's options, changed or not, as the reference does with each request. */
+  /** Tells the shadows of a channel's options, unless they know. */
   replicateOptions(physical: PhysicalChannel): void {
+    const { splitBuffers, maxPublishers, maxSubscribers } = physical;
+    const options = JSON.stringify([splitBuffers, maxPublishers || 0, maxSubscribers || 0]);
+    if (physical.replicatedOptions === options) return;
+    physical.replicatedOptions = options;
     this.effects.replicate(updateOptions(physical), []);
   }
 

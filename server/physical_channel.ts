@@ -54,6 +54,8 @@ export class PhysicalChannel {
   maxPublishers: number | null = null;
   /** As the first subscriber said, 0 for no limit; null while nobody did. */
   maxSubscribers: number | null = null;
+  /** The options that shadows know; null before they were told any. */
+  replicatedOptions: string | null = null;
   #blocks: ControlBlocks;
   #registry: Registry;
   #nextVchanId = 0;

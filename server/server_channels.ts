@@ -21,8 +21,9 @@ const NUM_SLOTS = 32;
 
 /** After a change the directory waits for more, so that a burst of them makes one message. */
 const DIRECTORY_DELAY_MS = 5;
-/** Waiting is this many times as long as making the last message took: the directory never takes a tenth of the time. */
-const DIRECTORY_DELAY_FACTOR = 10;
+/** Waiting is this many times as long as making the last message took: a directory of many channels costs little. */
+const DIRECTORY_DELAY_FACTOR = 30;
+const DIRECTORY_DELAY_MAX_MS = 1000;
 
 /** Timers, to be replaced in simulations. */
 export interface Timers {
@@ -151,10 +152,8 @@ export class ServerChannels {
       channels: Array.from(this.table.channels(), channelInfo),
     };
     this.#directory.publish(toBinary(ChannelDirectorySchema, create(ChannelDirectorySchema, message)));
-    this.#directoryDelayMs = Math.max(
-      DIRECTORY_DELAY_MS,
-      DIRECTORY_DELAY_FACTOR * (performance.now() - start),
-    );
+    const delay = DIRECTORY_DELAY_FACTOR * (performance.now() - start);
+    this.#directoryDelayMs = Math.min(Math.max(DIRECTORY_DELAY_MS, delay), DIRECTORY_DELAY_MAX_MS);
   }
 
   #scheduleStatistics(): () => void {

@@ -250,41 +250,58 @@ export class ControlBlocks implements Disposable {
   }
 
   #initialize(): void {
-    const { u8, view } = this.#arena,
-      ccb = this.#ccb.address,
-      { numSlots, channelName, queueArenaBytes } = this.shape;
-    const u32 = (offset: number, value: number) => view.setUint32(ccb + offset, value, true);
-    encoder.encodeInto(channelName, u8.subarray(ccb + Ccb.name, ccb + Ccb.name + Ccb.nameBytes - 1));
-    u32(Ccb.numSlots, numSlots);
-    u32(Ccb.queueSize, numSlots > 0 && queueArenaBytes > 0 ? DEFAULT_QUEUE_CAPACITY : 0);
-    u32(Ccb.version, CONTROL_BLOCK_VERSION);
-    u32(Ccb.subscribers + Bitset.numBits, Limit.users);
-    for (let i = 0; i < Limit.users; i++) u32(Ccb.ordinals + 8 * i, 1);
-    for (let id = 0; id < numSlots; id++) this.#initializeSlot(ccb + Ccb.slots + Slot.bytes * id, id);
-    this.#initializePools();
-    const offsets = this.#offsets.queueIndex + QueueIndex.offsets;
-    u8.fill(0xff, ccb + offsets, ccb + offsets + 8 * Limit.users);
+    const { u8, view } = this.#arena, ccb = this.#ccb.address;
+    if (this.#offsets.queueArena > IMAGE_BYTES_MAX) fillIn(view, ccb, this.shape, this.#offsets);
+    else u8.set(initialImage(this.shape, this.#offsets), ccb);
+    encoder.encodeInto(
+      this.shape.channelName,
+      u8.subarray(ccb + Ccb.name, ccb + Ccb.name + Ccb.nameBytes - 1),
+    );
   }
+}
 
-  #initializeSlot(slot: number, id: number): void {
-    const { view } = this.#arena;
-    view.setInt32(slot + Slot.id, id, true);
-    view.setInt16(slot + Slot.bufferIndex, -1, true);
-    view.setInt16(slot + Slot.vchan, -1, true);
-    view.setUint32(slot + Slot.owners + Bitset.numBits, Limit.users, true);
-    view.setInt32(slot + Slot.bridgedSlot, -1, true);
-  }
+/** Control blocks up to this size are copied from an image; larger ones are too rare to keep one. */
+const IMAGE_BYTES_MAX = 256 * 1024;
 
-  #initializePools(): void {
-    const { u8, view } = this.#arena, ccb = this.#ccb.address, numSlots = this.numSlots;
-    const { retired, free, available, availableStride } = this.#offsets;
-    view.setUint32(ccb + retired, numSlots, true);
-    view.setUint32(ccb + free, numSlots, true);
-    for (let id = 0; id < Limit.users; id++) {
-      view.setUint32(ccb + available + availableStride * id, numSlots, true);
-    }
-    for (let id = 0; id < numSlots; id++) u8[ccb + free + Bitset.words + (id >> 3)] |= 1 << (id & 7);
+let image: { readonly numSlots: number; readonly hasQueues: boolean; readonly bytes: Uint8Array } | undefined;
+
+/** A new control block, up to its queue arena, without a name. Channels are often made many of a shape. */
+function initialImage(shape: ControlBlockShape, offsets: ControlBlockOffsets): Uint8Array {
+  const { numSlots } = shape, hasQueues = shape.queueArenaBytes > 0;
+  if (image?.numSlots !== numSlots || image.hasQueues !== hasQueues) {
+    const bytes = new Uint8Array(offsets.queueArena);
+    fillIn(new DataView(bytes.buffer), 0, shape, offsets);
+    image = { numSlots, hasQueues, bytes };
   }
+  return image.bytes;
+}
+
+/** Writes the initial values of a control block into zeroed memory (section 4.10). */
+function fillIn(view: DataView, ccb: number, shape: ControlBlockShape, offsets: ControlBlockOffsets): void {
+  const { numSlots, queueArenaBytes } = shape;
+  const u32 = (offset: number, value: number) => view.setUint32(ccb + offset, value, true);
+  u32(Ccb.numSlots, numSlots);
+  u32(Ccb.queueSize, numSlots > 0 && queueArenaBytes > 0 ? DEFAULT_QUEUE_CAPACITY : 0);
+  u32(Ccb.version, CONTROL_BLOCK_VERSION);
+  u32(Ccb.subscribers + Bitset.numBits, Limit.users);
+  for (let i = 0; i < Limit.users; i++) u32(Ccb.ordinals + 8 * i, 1);
+  for (let id = 0; id < numSlots; id++) fillInSlot(view, ccb + Ccb.slots + Slot.bytes * id, id);
+  u32(offsets.retired, numSlots);
+  u32(offsets.free, numSlots);
+  for (let id = 0; id < Limit.users; id++) u32(offsets.available + offsets.availableStride * id, numSlots);
+  for (let id = 0; id < numSlots; id++) {
+    const at = ccb + offsets.free + Bitset.words + (id >> 3);
+    view.setUint8(at, view.getUint8(at) | 1 << (id & 7));
+  }
+  for (let i = 0; i < 2 * Limit.users; i++) u32(offsets.queueIndex + QueueIndex.offsets + 4 * i, 0xffff_ffff);
+}
+
+function fillInSlot(view: DataView, slot: number, id: number): void {
+  view.setInt32(slot + Slot.id, id, true);
+  view.setInt16(slot + Slot.bufferIndex, -1, true);
+  view.setInt16(slot + Slot.vchan, -1, true);
+  view.setUint32(slot + Slot.owners + Bitset.numBits, Limit.users, true);
+  view.setInt32(slot + Slot.bridgedSlot, -1, true);
 }
 
 function mapBlock(fd: Fd, bytes: number, what: string): ArenaMapping {
