@@ -85,6 +85,12 @@ export const Slot = {
 /** Flags of a message slot. */
 export const SlotFlag = { seen: 1, activation: 2, seenByReliable: 4 } as const;
 
+/**
+ * The bits of a slot's flags that mean nothing to the reference. Our publishers put the low 23 bits of the ordinal
+ * there, and the highest bit, when every subscriber has its bit of that message.
+ */
+export const SlotMark = { announced: 0x8000_0000, ordinalShift: 8, flags: 0xff } as const;
+
 /** Queue index: where each subscriber's queue is, and which publishers are among the queues (section 4.5). */
 export const QueueIndex = {
   bytes: 12296,

@@ -72,6 +72,11 @@ export const SubscriberStruct = {
   /** Reads all virtual channels of a multiplexer. */
   multiplexed: 20,
   detectDrops: 136,
+  /** Whether all publications begun before the snapshot were complete: what it lacks is lost. */
+  settled: 140,
+  /** Ordinals passed over that may still turn up, and those given up since the last message. */
+  missing: 144,
+  lost: 148,
   maxActive: 24,
   active: 28,
   /** A read found no room below `maxActive`. */

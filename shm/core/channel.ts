@@ -10,12 +10,17 @@ import {
   CHANNEL_STRUCT_AVAILABLE,
   CHANNEL_STRUCT_AVAILABLE_STRIDE,
   CHANNEL_STRUCT_CCB,
+  CHANNEL_STRUCT_QUEUE_INDEX,
   CHANNEL_STRUCT_RETIRED,
   CHANNEL_STRUCT_SLOTS,
+  LIMIT_USERS,
+  QUEUE_INDEX_ACTIVE_PUBLISHERS,
   RELEASE_RELEASED,
   RELEASE_RETIRED,
   RELEASE_UNHELD,
   SLOT_BYTES,
+  SLOT_MARK_ANNOUNCED,
+  SLOT_MARK_ORDINAL_SHIFT,
 } from "./offsets";
 
 export const OWNED: u64 = 0x8000000000000000;
@@ -81,6 +86,12 @@ export function refsVchan(refs: u64): i32 {
   return field == ANY_VCHAN ? -1 : <i32> field;
 }
 
+// What a slot's flags carry above the reference's, once its message is announced.
+@inline
+export function announcedMark(ordinal: u64): u32 {
+  return SLOT_MARK_ANNOUNCED | (<u32> (ordinal & ORDINAL_MASK) << SLOT_MARK_ORDINAL_SHIFT);
+}
+
 // Subscribers of a virtual channel and of its multiplexer together.
 @inline
 export function numSubscribers(channel: u32, vchan: i32): i32 {
@@ -138,6 +149,16 @@ export function unpin(
     setBit(load<u32>(channel, CHANNEL_STRUCT_RETIRED), id);
     return RELEASE_RELEASED | RELEASE_UNHELD | RELEASE_RETIRED;
   }
+}
+
+// Whether no publisher but `except` is publishing: from before it numbers a message until all know of it, it is among
+// the queues. (A C++ publisher enters them later: a few instructions after it has made the message visible.)
+export function nobodyPublishes(channel: u32, except: u32): bool {
+  const active = load<u32>(channel, CHANNEL_STRUCT_QUEUE_INDEX) + QUEUE_INDEX_ACTIVE_PUBLISHERS;
+  for (let id: u32 = 0; id < LIMIT_USERS; id++) {
+    if (id != except && atomic.load<u32>(active + (id << 2))) return false;
+  }
+  return true;
 }
 
 // Takes a slot out of the available slots of every subscriber of a virtual channel.

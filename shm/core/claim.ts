@@ -1,10 +1,12 @@
 // How a publisher gets a slot (specification, sections 5.2 to 5.4).
 
-import { clearBit, clearWasSet, isEmpty, maskOf, nextSet, wordOf } from "./bitset";
+import { clearBit, clearWasSet, isEmpty, isSet, nextSet } from "./bitset";
 import {
+  announcedMark,
   availableOf,
   BOTH_COUNTS,
   ccbOf,
+  nobodyPublishes,
   numSubscribers,
   OWNED,
   refsVchan,
@@ -24,12 +26,10 @@ import {
   CHANNEL_STRUCT_COUNTERS,
   CHANNEL_STRUCT_FREE,
   CHANNEL_STRUCT_NUM_SLOTS,
-  CHANNEL_STRUCT_QUEUE_INDEX,
   CHANNEL_STRUCT_RETIRED,
   CHANNEL_STRUCT_SLOT_WORDS,
   CHANNEL_STRUCT_SLOTS,
   LIMIT_BUFFERS,
-  LIMIT_USERS,
   OUTCOME_NO_SUBSCRIBERS,
   OUTCOME_NONE,
   PUBLISHER_STRUCT_BUFFER_INDEX,
@@ -44,7 +44,6 @@ import {
   PUBLISHER_STRUCT_SLOT_ID,
   PUBLISHER_STRUCT_TUNNEL,
   PUBLISHER_STRUCT_VCHAN,
-  QUEUE_INDEX_ACTIVE_PUBLISHERS,
   SCB_NUM_RELIABLE_SUBS,
   SCB_NUM_SUB_UPDATES,
   SCB_NUM_SUBS,
@@ -53,6 +52,7 @@ import {
   SLOT_FLAG_SEEN,
   SLOT_FLAG_SEEN_BY_RELIABLE,
   SLOT_FLAGS,
+  SLOT_MARK_FLAGS,
   SLOT_ORDINAL,
   SLOT_TIMESTAMP,
   SLOT_VCHAN,
@@ -218,33 +218,50 @@ function oldestReusable(publisher: u32, channel: u32): i32 {
 //
 //   1. A slot that somebody holds is not free.
 //   2. With no reliable subscriber, or no message in it, it is.
-//   3. Subscribers whose client was found out to be unreliable (`exempt`) don't count. If no other subscriber of
-//      the slot's virtual channel has its bit set, everybody is done, provided that the publication of the
-//      message has come to its end (`published`): bits are set after the slot became visible.
-//   4. If one has it set, it has not read the message; but it may be an unreliable one that we know nothing about.
-//      Where the exempt ones are known, or all are reliable, the publisher waits. Else, if there is exactly one
-//      reliable subscriber, the flag says what that one did (or one that has left since). Else the publisher waits:
-//      perhaps too long, for an unreliable subscriber, until its client has asked who is who; but it does not
-//      overwrite what is unread.
+//   3. Subscribers whose client was found out to be unreliable (`exempt`) don't count. If one of the others that the
+//      message is for has its bit set, it has not read the message. Where the exempt ones are known, or all are
+//      reliable, the publisher waits. Else, if there is exactly one reliable subscriber, the flag says what that one
+//      did (or one that has left since). Else the publisher waits: perhaps too long, for an unreliable subscriber,
+//      until its client has asked who is who; but it does not overwrite what is unread.
+//   4. If none has it set, all have read it, provided that all had their bit by the time we looked: bits are set
+//      after the slot has become visible. Our publishers mark the message then. For others it is known if as many
+//      messages are complete as were begun; or if nobody is publishing, and somebody has seen this message (a C++
+//      publisher enters the queues shortly after it has made a message visible) or it is a whole round old.
 //
 // A retired slot is checked like any other: its count may contain releases of subscribers that have left since,
 // and a subscriber that came later was given the message too. A subscriber that died holds nobody up once the
-// server has taken it out of the bitset of subscribers and given back what it held. Bits, flag and the end of the
-// publication are looked at after `refs` were read, and the slot is taken only if these are the same still: what
-// was seen belongs to the message that is overwritten. C++ peers see nothing unusual: they set bits and flags as
-// always. (A C++ subscriber clears all its bits for a moment during its first read; a slot that nobody else has
-// to read may be taken then. A C++ publisher still goes by the flag.)
+// server has taken it out of the bitset of subscribers and given back what it held. Everything is looked at after
+// `refs` were read, and the slot is taken only if these are the same still: what was seen belongs to the message
+// that is overwritten. C++ peers see nothing unusual: they set bits and flags as always. (A C++ subscriber clears all
+// its bits for a moment during its first read; a slot that nobody else has to read may be taken then. A C++
+// publisher still goes by the flag.)
 function mayReuse(publisher: u32, channel: u32, id: u32, refs: u64): bool {
   if (refs & (OWNED | BOTH_COUNTS)) return false;
   const slot = slotAt(channel, id), counters = load<u32>(channel, CHANNEL_STRUCT_COUNTERS);
-  const numReliable = load<u16>(counters, SCB_NUM_RELIABLE_SUBS);
-  if (numReliable == 0 || load<u64>(slot, SLOT_ORDINAL) == 0) return true;
+  const numReliable = load<u16>(counters, SCB_NUM_RELIABLE_SUBS), ordinal = load<u64>(slot, SLOT_ORDINAL);
+  if (numReliable == 0 || ordinal == 0) return true;
 
   const told = load<u32>(publisher, PUBLISHER_STRUCT_EXEMPT_KNOWN) != 0 &&
     load<u32>(publisher, PUBLISHER_STRUCT_EXEMPT_STAMP) == <u32> load<u16>(counters, SCB_NUM_SUB_UPDATES);
-  const known = told || load<u16>(counters, SCB_NUM_SUBS) <= numReliable;
-  const vchan = refsVchan(refs);
-  let concerned = false;
+  const announced = isAnnounced(publisher, channel, slot, ordinal);
+  const concern = concernOf(publisher, channel, id, refsVchan(refs), told);
+  if (concern == NOBODY) return true;
+  if (concern == UNREAD) {
+    const known = told || load<u16>(counters, SCB_NUM_SUBS) <= numReliable;
+    return !known && numReliable == 1 && (atomic.load<u32>(slot, SLOT_FLAGS) & SLOT_FLAG_SEEN_BY_RELIABLE) != 0;
+  }
+  if (announced) return true;
+  if (!isOver(publisher, channel, slot, ordinal)) return false;
+  return concernOf(publisher, channel, id, refsVchan(refs), told) != UNREAD;
+}
+
+// Whom a message concerns still.
+const NOBODY: u32 = 0; // it is for nobody
+const READ: u32 = 1; // it is for somebody, and nobody has it unread
+const UNREAD: u32 = 2;
+
+function concernOf(publisher: u32, channel: u32, id: u32, vchan: i32, told: bool): u32 {
+  let concern = NOBODY;
   for (let i: u32 = 0; i < BITSET_ID_WORDS; i++) {
     let word = subscriberWord(channel, i);
     if (told) word &= ~load<u64>(publisher + (i << 3), PUBLISHER_STRUCT_EXEMPT);
@@ -252,30 +269,26 @@ function mayReuse(publisher: u32, channel: u32, id: u32, refs: u64): bool {
       const subscriber = (i << 6) + <u32> ctz(word);
       word &= word - 1;
       if (!vchansMatch(vchanOfSubscriber(channel, subscriber), vchan)) continue;
-      if (atomic.load<u64>(wordOf(availableOf(channel, subscriber), id)) & maskOf(id)) {
-        return !known && numReliable == 1 && (atomic.load<u32>(slot, SLOT_FLAGS) & SLOT_FLAG_SEEN_BY_RELIABLE) != 0;
-      }
-      concerned = true;
+      if (isSet(availableOf(channel, subscriber), id)) return UNREAD;
+      concern = READ;
     }
   }
-  return !concerned || published(publisher, channel, slot);
+  return concern;
 }
 
-// Whether the publisher of a slot's message has told all subscribers of it. If as many messages are complete as
-// were begun, it has. Otherwise some publisher is at work, or died at it: then it has if the message was seen by
-// somebody and no publisher is among the subscribers' queues, which they are while they set the bits. (A C++
-// publisher makes the slot visible a few instructions before it says so.)
-function published(publisher: u32, channel: u32, slot: u32): bool {
-  const ccb = ccbOf(channel);
-  if (load<i32>(publisher, PUBLISHER_STRUCT_VCHAN) == -1) {
-    const complete = atomic.load<u64>(ccb, CCB_TOTAL_MESSAGES);
-    if (atomic.load<u64>(ccb, CCB_ORDINALS) - 1 == complete) return true;
-  }
-  if (!(atomic.load<u32>(slot, SLOT_FLAGS) & (SLOT_FLAG_SEEN | SLOT_FLAG_SEEN_BY_RELIABLE))) return false;
-  const active = load<u32>(channel, CHANNEL_STRUCT_QUEUE_INDEX) + QUEUE_INDEX_ACTIVE_PUBLISHERS;
-  const self = load<u32>(publisher, PUBLISHER_STRUCT_ID);
-  for (let id: u32 = 0; id < LIMIT_USERS; id++) {
-    if (id != self && atomic.load<u32>(active + (id << 2))) return false;
-  }
-  return true;
+// Whether everybody has a bit of the message, or had, at this moment. Quick; `isOver` finds out where this does not.
+function isAnnounced(publisher: u32, channel: u32, slot: u32, ordinal: u64): bool {
+  if ((atomic.load<u32>(slot, SLOT_FLAGS) & ~SLOT_MARK_FLAGS) == announcedMark(ordinal)) return true;
+  if (load<i32>(publisher, PUBLISHER_STRUCT_VCHAN) != -1) return false;
+  const complete = atomic.load<u64>(ccbOf(channel), CCB_TOTAL_MESSAGES);
+  return atomic.load<u64>(ccbOf(channel), CCB_ORDINALS) - 1 == complete;
+}
+
+function isOver(publisher: u32, channel: u32, slot: u32, ordinal: u64): bool {
+  const vchan = <i32> load<i16>(slot, SLOT_VCHAN);
+  if (vchan < -1 || vchan > 1022) return false;
+  const next = atomic.load<u64>(ccbOf(channel) + (<u32> (vchan + 1) << 3), CCB_ORDINALS);
+  const seen = (atomic.load<u32>(slot, SLOT_FLAGS) & (SLOT_FLAG_SEEN | SLOT_FLAG_SEEN_BY_RELIABLE)) != 0;
+  if (!seen && ordinal + load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS) >= next) return false;
+  return nobodyPublishes(channel, load<u32>(publisher, PUBLISHER_STRUCT_ID));
 }

@@ -2,6 +2,7 @@
 
 import { setBit } from "./bitset";
 import {
+  announcedMark,
   availableOf,
   buildRefs,
   ccbOf,
@@ -46,6 +47,7 @@ import {
   SLOT_BRIDGED_SLOT,
   SLOT_FLAG_ACTIVATION,
   SLOT_FLAGS,
+  SLOT_MARK_FLAGS,
   SLOT_MESSAGE_SIZE,
   SLOT_ORDINAL,
   SLOT_TIMESTAMP,
@@ -56,6 +58,8 @@ import { markRefused, push } from "./queue";
 export function beginPublish(publisher: u32, size: u32, activation: u32): void {
   const channel = load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL), slot = load<u32>(publisher, PUBLISHER_STRUCT_SLOT);
   const id = load<u32>(publisher, PUBLISHER_STRUCT_SLOT_ID), vchan = load<i32>(publisher, PUBLISHER_STRUCT_VCHAN);
+  // Earlier than section 5.5 has it: others can tell that a message they lack is still to come.
+  atomic.add<u32>(activeOf(publisher, channel), 1);
   const ordinal = atomic.add<u64>(ccbOf(channel) + (<u32> (vchan + 1) << 3), 1, CCB_ORDINALS);
   const time = publisher + PUBLISHER_STRUCT_TIME, timestamp = load<u64>(time) * 1000000000 + load<u64>(time, 8);
   store<u64>(publisher, ordinal, PUBLISHER_STRUCT_ORDINAL);
@@ -83,23 +87,35 @@ export function endPublish(publisher: u32, size: u32, activation: u32): void {
   const channel = load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL), slot = load<u32>(publisher, PUBLISHER_STRUCT_SLOT);
   const vchan = load<i32>(publisher, PUBLISHER_STRUCT_VCHAN), ccb = ccbOf(channel);
   const ordinal = load<u64>(publisher, PUBLISHER_STRUCT_ORDINAL);
-  const active = load<u32>(channel, CHANNEL_STRUCT_QUEUE_INDEX) + QUEUE_INDEX_ACTIVE_PUBLISHERS +
-    (load<u32>(publisher, PUBLISHER_STRUCT_ID) << 2);
-
-  // Before the slot becomes visible: other reliable publishers see that the bits are still to come.
-  atomic.add<u32>(active, 1);
   atomic.store<u64>(slot, buildRefs(ordinal, vchan));
   const refused = announce(publisher, channel, vchan, ordinal);
+  markAnnounced(slot, ordinal);
   if (!activation) {
     atomic.add<u64>(ccb, size, CCB_TOTAL_BYTES);
     if (atomic.load<u32>(ccb, CCB_MAX_MESSAGE_SIZE) < size) store<u32>(ccb, size, CCB_MAX_MESSAGE_SIZE);
   }
   atomic.add<u64>(ccb, 1, CCB_TOTAL_MESSAGES);
   if (refused) reportRefused(publisher, channel);
-  leaveQueues(active);
+  leaveQueues(activeOf(publisher, channel));
 
   if (load<u32>(publisher, PUBLISHER_STRUCT_RELIABLE)) store<u32>(publisher, 0, PUBLISHER_STRUCT_SLOT);
   else claimUnreliable(publisher);
+}
+
+// The publisher's count of publications at work.
+@inline
+function activeOf(publisher: u32, channel: u32): u32 {
+  return load<u32>(channel, CHANNEL_STRUCT_QUEUE_INDEX) + QUEUE_INDEX_ACTIVE_PUBLISHERS +
+    (load<u32>(publisher, PUBLISHER_STRUCT_ID) << 2);
+}
+
+// Marks the message as announced, for other publishers of ours. The slot may hold another one already: then the mark
+// names the wrong ordinal, and is none.
+function markAnnounced(slot: u32, ordinal: u64): void {
+  while (true) {
+    const flags = atomic.load<u32>(slot, SLOT_FLAGS), marked = (flags & SLOT_MARK_FLAGS) | announcedMark(ordinal);
+    if (atomic.cmpxchg<u32>(slot, flags, marked, SLOT_FLAGS) == flags) return;
+  }
 }
 
 // Sets the slot's bit for each subscriber, and puts it into the queues. Returns how many queues refused.

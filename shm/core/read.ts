@@ -5,6 +5,7 @@ import {
   availableOf,
   ccbOf,
   DONE,
+  nobodyPublishes,
   OWNED,
   pin,
   slotAt,
@@ -52,10 +53,12 @@ import {
   SUBSCRIBER_STRUCT_GAPLESS,
   SUBSCRIBER_STRUCT_ID,
   SUBSCRIBER_STRUCT_LAST_ORDINALS,
+  SUBSCRIBER_STRUCT_LOST,
   SUBSCRIBER_STRUCT_MADE_ROOM,
   SUBSCRIBER_STRUCT_MAX_ACTIVE,
   SUBSCRIBER_STRUCT_MESSAGE_SIZE,
   SUBSCRIBER_STRUCT_MESSAGE_VCHAN,
+  SUBSCRIBER_STRUCT_MISSING,
   SUBSCRIBER_STRUCT_MULTIPLEXED,
   SUBSCRIBER_STRUCT_NUM_BUFFERS,
   SUBSCRIBER_STRUCT_NUM_RETIRED,
@@ -64,6 +67,7 @@ import {
   SUBSCRIBER_STRUCT_POPULATED,
   SUBSCRIBER_STRUCT_RELIABLE,
   SUBSCRIBER_STRUCT_RETIRED_SLOT,
+  SUBSCRIBER_STRUCT_SETTLED,
   SUBSCRIBER_STRUCT_SLOT_BYTES,
   SUBSCRIBER_STRUCT_SLOT_ID,
   SUBSCRIBER_STRUCT_SNAPSHOT,
@@ -76,6 +80,7 @@ import {
 import { sortSnapshot } from "./snapshot";
 
 const MAX_TRIES: u32 = 1000;
+const NO_USER: u32 = u32.MAX_VALUE;
 
 @inline
 function ownBits(subscriber: u32): u32 {
@@ -121,21 +126,26 @@ function populate(subscriber: u32): void {
 function collect(subscriber: u32): void {
   const channel = load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL), ccb = ccbOf(channel);
   const multiplexed = load<u32>(subscriber, SUBSCRIBER_STRUCT_MULTIPLEXED) != 0;
-  let stamp: u64 = 0, tries: u32 = 0;
+  const alone = !multiplexed && load<i32>(subscriber, SUBSCRIBER_STRUCT_VCHAN) == -1;
+  let stamp: u64 = 0, end: u64 = 0, settled = false, tries: u32 = 0;
   do {
     stamp = atomic.load<u64>(ccb, CCB_TOTAL_MESSAGES);
-    listUnread(subscriber, channel, multiplexed);
+    end = atomic.load<u64>(ccb + (<u32> (load<i32>(subscriber, SUBSCRIBER_STRUCT_VCHAN) + 1) << 3), CCB_ORDINALS);
+    settled = (alone && end - 1 == stamp) ||
+      (load<u32>(subscriber, SUBSCRIBER_STRUCT_MISSING) != 0 && nobodyPublishes(channel, NO_USER));
+    listUnread(subscriber, channel, multiplexed, end);
   } while (multiplexed && ++tries < MAX_TRIES && atomic.load<u64>(ccb, CCB_TOTAL_MESSAGES) != stamp);
+  if (settled) giveUpMissing(subscriber, ccb);
+  store<u32>(subscriber, settled ? 1 : 0, SUBSCRIBER_STRUCT_SETTLED);
   store<u64>(subscriber, stamp, SUBSCRIBER_STRUCT_STAMP);
   store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_SNAPSHOT_VALID);
   store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_CURSOR);
 }
 
-function listUnread(subscriber: u32, channel: u32, multiplexed: bool): void {
+function listUnread(subscriber: u32, channel: u32, multiplexed: bool, end: u64): void {
   const bits = ownBits(subscriber), numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);
   const vchan = load<i32>(subscriber, SUBSCRIBER_STRUCT_VCHAN);
   const snapshot = load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT);
-  const end = atomic.load<u64>(ccbOf(channel) + (<u32> (vchan + 1) << 3), CCB_ORDINALS);
   let entry = snapshot, sorted = true, previous: u64 = 0, first: u64 = u64.MAX_VALUE, last: u64 = 0;
   for (let id = nextSet(bits, numSlots, 0); id >= 0; id = nextSet(bits, numSlots, id + 1)) {
     const slot = slotAt(channel, id), ordinal = load<u64>(slot, SLOT_ORDINAL);
@@ -315,13 +325,39 @@ function deliver(subscriber: u32, entry: u32, inOrder: bool): i32 {
   return id;
 }
 
-// Messages between the one delivered before and this one were overwritten.
+// Messages between the one delivered before and this one were overwritten; or, if publications were at work when the
+// snapshot was made, they may come late.
 function countDrops(subscriber: u32, ccb: u32, ordinal: u64, vchan: i32): void {
-  const last = load<u64>(lastOrdinalAt(subscriber, vchan));
-  if (last == 0 || ordinal <= last + 1) return;
-  const drops = <u32> min<u64>(ordinal - last - 1, i32.MAX_VALUE);
-  store<u32>(subscriber, load<u32>(subscriber, SUBSCRIBER_STRUCT_DROPS) + drops, SUBSCRIBER_STRUCT_DROPS);
-  atomic.add<u32>(ccb, drops, CCB_TOTAL_DROPS);
+  const last = load<u64>(lastOrdinalAt(subscriber, vchan)), missing = load<u32>(subscriber, SUBSCRIBER_STRUCT_MISSING);
+  if (last != 0 && ordinal > last + 1) {
+    const gap = <u32> min<u64>(ordinal - last - 1, i32.MAX_VALUE);
+    if (load<u32>(subscriber, SUBSCRIBER_STRUCT_SETTLED)) lose(subscriber, ccb, gap);
+    else store<u32>(subscriber, missing + gap, SUBSCRIBER_STRUCT_MISSING);
+  } else if (ordinal < last && missing) {
+    store<u32>(subscriber, missing - 1, SUBSCRIBER_STRUCT_MISSING);
+  }
+  store<u32>(subscriber, load<u32>(subscriber, SUBSCRIBER_STRUCT_LOST), SUBSCRIBER_STRUCT_DROPS);
+  store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_LOST);
+}
+
+function lose(subscriber: u32, ccb: u32, count: u32): void {
+  store<u32>(subscriber, load<u32>(subscriber, SUBSCRIBER_STRUCT_LOST) + count, SUBSCRIBER_STRUCT_LOST);
+  atomic.add<u32>(ccb, count, CCB_TOTAL_DROPS);
+}
+
+// In a settled snapshot, all messages passed over that are not late in it are lost.
+function giveUpMissing(subscriber: u32, ccb: u32): void {
+  const missing = load<u32>(subscriber, SUBSCRIBER_STRUCT_MISSING);
+  if (missing == 0) return;
+  const snapshot = load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT);
+  let late: u32 = 0;
+  for (let i: u32 = 0, count = load<u32>(subscriber, SUBSCRIBER_STRUCT_COUNT); i < count; i++) {
+    const entry = snapshot + i * SNAPSHOT_ENTRY_BYTES;
+    const last = load<u64>(lastOrdinalAt(subscriber, load<i32>(entry, SNAPSHOT_ENTRY_VCHAN)));
+    if (load<u64>(entry, SNAPSHOT_ENTRY_ORDINAL) < last) late++;
+  }
+  if (missing > late) lose(subscriber, ccb, missing - late);
+  store<u32>(subscriber, min(missing, late), SUBSCRIBER_STRUCT_MISSING);
 }
 
 // Lets a message go. Returns bits of Release; 0 if the subscriber doesn't hold it (any more).

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { drain } from "../../ffi/eventfd.ts";
 import { pollSync } from "../../ffi/poll.ts";
 import { readControlBlock } from "../../shm/inspection.ts";
-import { Prefix } from "../../shm/layout.ts";
+import { Ccb, Prefix, QueueIndex, Slot, SlotMark } from "../../shm/layout.ts";
 import { LocalChannel, receive, receiveAll, send } from "./local_channel.ts";
 
 Deno.test("messages arrive once, in order, with ordinal and time", () => {
@@ -277,7 +277,7 @@ Deno.test("removing a subscriber retires nothing that another has not read", () 
   assert.deepEqual(receiveAll(slow), ["0", "1", "2", "3"]);
 });
 
-Deno.test("a reliable publisher leaves alone what another has made visible and not yet delivered to all", () => {
+Deno.test("a reliable publisher leaves alone what another has made visible and not yet announced to all", () => {
   using channel = new LocalChannel({ numSlots: 2 });
   using publisher = channel.publisher(0, { reliable: true });
   using reader = channel.subscriber(1, { reliable: true });
@@ -285,17 +285,68 @@ Deno.test("a reliable publisher leaves alone what another has made visible and n
   send(publisher, "a");
   send(publisher, "b");
   assert.equal(receive(reader), "a");
-  // As if the publisher of "a" had stopped between the two subscribers' bits: 1 has read it, 2 has no bit yet.
+  // As if a C++ publisher of "a" had stopped between the two bits: 1 has read it, 2 has no bit as yet.
   using memory = channel.map();
-  const { view } = memory;
-  const bits = channel.offsets.available + channel.offsets.availableStride * 2 + 8;
+  const { view } = memory, { available, availableStride, queueIndex } = channel.offsets;
+  const bits = available + availableStride * 2 + 8, flags = Ccb.slots + Slot.flags;
+  const active = queueIndex + QueueIndex.activePublishers + 4 * 9;
   view.setUint8(bits, view.getUint8(bits) & ~1);
-  const ordinals = 80, active = channel.offsets.queueIndex + 8200 + 4 * 9;
-  view.setBigUint64(ordinals, view.getBigUint64(ordinals, true) + 1n, true);
+  const marked = view.getUint32(flags, true);
+  view.setUint32(flags, marked & SlotMark.flags, true);
+  view.setBigUint64(Ccb.ordinals, view.getBigUint64(Ccb.ordinals, true) + 1n, true);
   view.setUint32(active, 1, true);
   assert.equal(publisher.buffer(), null);
   view.setUint32(active, 0, true);
   assert.notEqual(publisher.buffer(), null, "it has left, or its server has found it dead");
+});
+
+Deno.test("a reliable publisher does not wait for another that is at work elsewhere", () => {
+  using channel = new LocalChannel({ numSlots: 2 });
+  using publisher = channel.publisher(0, { reliable: true });
+  using reader = channel.subscriber(1, { reliable: true });
+  send(publisher, "a");
+  send(publisher, "b");
+  assert.equal(receive(reader), "a");
+  using memory = channel.map();
+  const active = channel.offsets.queueIndex + QueueIndex.activePublishers + 4 * 9;
+  memory.view.setBigUint64(Ccb.ordinals, 4n, true);
+  memory.view.setUint32(active, 1, true);
+  assert.notEqual(publisher.buffer(), null);
+});
+
+Deno.test("a message that another publisher finishes late is not counted as dropped", () => {
+  using channel = new LocalChannel();
+  using publisher = channel.publisher(0);
+  using subscriber = channel.subscriber(1);
+  using memory = channel.map();
+  const { view } = memory, active = channel.offsets.queueIndex + QueueIndex.activePublishers + 4 * 9;
+  const dropsOf = (text: string) => {
+    assert.equal(receive(subscriber), text);
+    return subscriber.dropped;
+  };
+  send(publisher, "1");
+  assert.equal(dropsOf("1"), 0);
+  view.setUint32(active, 1, true); // publisher 9 has number 2, and goes on after number 3
+  view.setBigUint64(Ccb.ordinals, 3n, true);
+  send(publisher, "3");
+  assert.equal(dropsOf("3"), 0);
+  view.setBigUint64(Ccb.ordinals, 2n, true);
+  send(publisher, "2, late");
+  view.setBigUint64(Ccb.ordinals, 4n, true);
+  view.setUint32(active, 0, true);
+  assert.equal(dropsOf("2, late"), 0);
+  send(publisher, "4");
+  assert.equal(dropsOf("4"), 0);
+  assert.equal(channel.blocks.totals.drops, 0);
+
+  view.setUint32(active, 1, true); // publisher 9 has number 5, and dies
+  view.setBigUint64(Ccb.ordinals, 6n, true);
+  send(publisher, "6");
+  assert.equal(dropsOf("6"), 0);
+  channel.registry.clearHazard(9);
+  send(publisher, "7");
+  assert.equal(dropsOf("7"), 1);
+  assert.equal(channel.blocks.totals.drops, 1);
 });
 
 Deno.test("an activation message takes an ordinal and is read by those who ask", () => {
