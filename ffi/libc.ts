@@ -52,6 +52,7 @@ const library = Deno.dlopen("libc.so.6", {
   shm_unlink: { parameters: ["buffer"], result: "i32" },
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
   socketpair: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
+  syscall: { parameters: ["i32", "i32", "pointer", "i32"], result: "i32" },
   unlink: { parameters: ["buffer"], result: "i32" },
   write: { parameters: ["i32", "buffer", "i32"], result: "i32" },
 });
