@@ -29,6 +29,7 @@ export const program: Program<typeof serverFlags> = {
         import("./stopping.ts"),
         import("./notifier.ts"),
         import("./start_error.ts"),
+        import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
       ]);
     configureLogging("Subspace server", values.log_level);
     using notifier = openNotifier(values.notify_fd);

@@ -36,6 +36,7 @@ export const program: Program<typeof flags> = {
       import("./logging.ts"),
       import("./stopping.ts"),
       import("./start_error.ts"),
+      import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
     ]);
     configureLogging("shadow", values.log_level);
     const stopping = stopSignal();

@@ -2,7 +2,6 @@
 
 import { create } from "@bufbuild/protobuf";
 import { getLogger } from "@logtape/logtape";
-import { reserveFds } from "../ffi/fd.ts";
 import { ShadowCreateChannelSchema } from "../proto/subspace_pb.ts";
 import { type ChannelRecord, closeChannel, closeDump, type StateDump } from "../wire/state_dump.ts";
 import { ChannelTable } from "./channel_table.ts";
@@ -33,7 +32,6 @@ export async function startWithShadows(
   host: Host,
   patience: ShadowPatience = {},
 ): Promise<Start> {
-  const roomForFds = reserveFds();
   const named = Object.entries({ primary: names.primary, secondary: names.secondary })
     .filter((entry): entry is [string, string] => Boolean(entry[1]));
   const connecting = named.map(([label, socket]) => ShadowLink.connect(label, socket, patience));
@@ -41,7 +39,6 @@ export async function startWithShadows(
   const table = recoverFromFirst(shadows, host) ?? ChannelTable.create(host);
   const links = shadows.map(({ link }) => link);
   await Promise.all(links.map((link) => link.begin(table)));
-  await roomForFds;
   return { table, replication: new Replicator(links) };
 }
 
