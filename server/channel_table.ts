@@ -33,7 +33,7 @@ import { clientBufferKey } from "../wire/state_dump.ts";
 import { Channel } from "./channel.ts";
 import type { Host } from "./host.ts";
 import { IdPool } from "./id_pool.ts";
-import { removeMessageBuffers } from "./message_buffers.ts";
+import { bufferStem, removeMessageBuffers } from "./message_buffers.ts";
 import { type BufferLayout, PhysicalChannel } from "./physical_channel.ts";
 import type { ReplicationSource } from "./replication.ts";
 import { requestError } from "./request_error.ts";
@@ -77,6 +77,8 @@ export type SubscriberTraits = Omit<
 export class ChannelTable implements ReplicationSource, Disposable {
   readonly #channels = new Map<string, Channel>();
   readonly #ids = new IdPool(Limit.channels);
+  /** Names of physical channels, as they are in the names of message buffers. */
+  readonly #bufferNames = new Map<string, string>();
   readonly #orphans = new Set<User>();
   /** Told of every change; nothing until it is set. */
   effects: Effects = silence;
@@ -117,6 +119,11 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   find(name: string): Channel | undefined {
     return this.#channels.get(name);
+  }
+
+  /** The channel whose message buffers would have the same names: `a/b` and `a.b` cannot both be. */
+  findNamesake(name: string): string | undefined {
+    return this.#bufferNames.get(bufferStem(name));
   }
 
   /** All channels, oldest first: a multiplexer comes before its virtual channels. */
@@ -160,10 +167,15 @@ export class ChannelTable implements ReplicationSource, Disposable {
   }
 
   #insert(channel: Channel): Channel {
-    this.#channels.set(channel.name, channel);
+    this.#enter(channel);
     this.#replicateChannel(channel);
     this.effects.directoryChanged();
     return channel;
+  }
+
+  #enter(channel: Channel): void {
+    this.#channels.set(channel.name, channel);
+    if (!channel.isVirtual) this.#bufferNames.set(bufferStem(channel.name), channel.name);
   }
 
   #replicateChannel(channel: Channel): void {
@@ -217,6 +229,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
       removeMessageBuffers(this.host, this.sessionId, physical);
       physical.close();
       physical.counters.clear();
+      this.#bufferNames.delete(bufferStem(name));
       this.#ids.release(physical.id);
     }
     this.effects.directoryChanged();
@@ -446,7 +459,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     checkRecord(record, () => true);
     const physical = physicalFromRecord(record, multiplexer, this.systemBlock.counters(channelId));
     this.#ids.reserve(channelId);
-    this.#channels.set(channelName, physical.channel);
+    this.#enter(physical.channel);
     this.#restoreUsers(physical.channel, record);
   }
 
@@ -470,7 +483,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     checkRecord(record, (id) => physical.userIds.isFree(id));
     const channel = new Channel(channelName, physical, vchanId);
     physical.virtualChannels!.set(vchanId, channel);
-    this.#channels.set(channelName, channel);
+    this.#enter(channel);
     closeAll([record.ccb, record.bcb]);
     for (const { fd } of record.clientBuffers.values()) fd?.close();
     this.#restoreUsers(channel, record);
@@ -513,6 +526,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
       if (!channel.isVirtual) channel.physical.close();
     }
     this.#channels.clear();
+    this.#bufferNames.clear();
     this.#orphans.clear();
     this.systemBlock[Symbol.dispose]();
   }

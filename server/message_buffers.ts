@@ -5,6 +5,11 @@ import { bufferName, splitPath } from "../shm/buffer_names.ts";
 import type { Host } from "./host.ts";
 import type { PhysicalChannel } from "./physical_channel.ts";
 
+/** What is left of a channel's name in the names of its message buffers. */
+export function bufferStem(channelName: string): string {
+  return channelName.replaceAll("/", ".");
+}
+
 /**
  * Removes all message buffers of a channel.
  *

@@ -51,6 +51,7 @@ export class Server {
   readonly #watch: Watch;
   readonly #channels: ServerChannels | null;
   #cancelOrphanCheck: () => void = () => {};
+  #acceptRest: ReturnType<typeof setTimeout> | undefined;
   #stopped: Promise<void> | null = null;
 
   private constructor(
@@ -100,6 +101,11 @@ export class Server {
     return this.table.sessionId;
   }
 
+  /** Whether a shadow has the state: then it outlives this server, and `stop` leaves everything as it is. */
+  get keepsState(): boolean {
+    return this.replication?.connected ?? false;
+  }
+
   /** How many clients are connected. */
   get numClients(): number {
     return this.#sessions.size;
@@ -114,7 +120,7 @@ export class Server {
       // Without an fd left the listener stays readable: rest, and let others close some.
       log.error("Failed to accept a client: {reason}", { reason: (error as Error).message });
       this.#watch.rearm(0);
-      setTimeout(() => this.#watch.rearm(Ready.readable), ACCEPT_REST_MS);
+      this.#acceptRest = setTimeout(() => this.#watch.rearm(Ready.readable), ACCEPT_REST_MS);
     }
   }
 
@@ -144,11 +150,12 @@ export class Server {
 
   async #stop(): Promise<void> {
     this.#watch.close();
+    clearTimeout(this.#acceptRest);
     this.listener.close();
     this.#cancelOrphanCheck();
     this.#channels?.close();
     for (const session of this.#sessions) session.abandon();
-    const kept = this.replication?.connected ?? false;
+    const kept = this.keepsState;
     await this.replication?.close();
     if (kept) this.table.close();
     else this.table.removeAll();

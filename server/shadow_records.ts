@@ -23,7 +23,7 @@ function options(physical: PhysicalChannel) {
   };
 }
 
-/** A channel without its users. */
+/** A channel without its users. What follows from its publishers (reliable, local, fixed size) is theirs to say. */
 export function channelInfo(channel: Channel): ShadowCreateChannel {
   const { physical } = channel;
   const { numSlots, checksumBytes, metadataBytes } = physical.layout;
@@ -33,9 +33,6 @@ export function channelInfo(channel: Channel): ShadowCreateChannel {
     slotSize: physical.slotBytes,
     numSlots,
     type: physical.type,
-    isLocal: channel.isLocal,
-    isReliable: channel.isReliable,
-    isFixedSize: channel.isFixedSize,
     checksumSize: checksumBytes,
     metadataSize: metadataBytes,
     mux: channel.isVirtual ? physical.name : "",

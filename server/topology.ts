@@ -35,6 +35,7 @@ export function findTarget(table: ChannelTable, address: Address, kind: User["ki
       throw requestError("INTERNAL", `No capacity for another ${mux === "" ? "channel" : "mux"}`);
     }
     if (mux === channelName) throw notVirtual(channelName, kind);
+    checkNamesake(table, mux || channelName);
     return { channel, physical: null, vchanId: mux === "" ? -1 : checkVchanId(null, address.vchanId) };
   }
   const multiplexer = table.find(mux)!;
@@ -44,6 +45,17 @@ export function findTarget(table: ChannelTable, address: Address, kind: User["ki
     physical: multiplexer.physical,
     vchanId: checkVchanId(multiplexer.physical, address.vchanId),
   };
+}
+
+/** Two channels that kept their messages in the same files would destroy each other's (section 9.2, 13). */
+function checkNamesake(table: ChannelTable, name: string): void {
+  const namesake = table.findNamesake(name);
+  if (namesake === undefined) return;
+  throw requestError(
+    "INTERNAL",
+    `Cannot create channel ${name}: its message buffers would have the names of those of channel ${namesake}; ` +
+      "choose a name that differs in more than / and .",
+  );
 }
 
 function checkVchanId(physical: PhysicalChannel | null, wanted: number): number {
