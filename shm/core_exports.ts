@@ -17,7 +17,6 @@ export interface CoreExports {
 
   registerSubscriber(channel: number, id: number, vchanId: number, isNew: number, scratch: number): void;
   removeSubscriber(channel: number, id: number, reliable: number, scratch: number): number;
-  countSubscribers(channel: number, scratch: number): void;
   removePublisher(channel: number, id: number): void;
   clearHazard(channel: number, publisherId: number): void;
 

@@ -144,7 +144,7 @@ export class ReadingEnd implements Disposable {
     return this.active >= this.#maxActive;
   }
 
-  /** Whether there is a message that a read would find, as far as can be told without taking it. */
+  /** Whether there is a message that a read would find, as far as can be told without taking it. Not at the limit. */
   get mayHaveUnread(): boolean {
     const unread = this.#core.mayHaveUnread(this.#struct) !== 0;
     this.#tellOfRoom();

@@ -4,5 +4,5 @@
 export { abandonSlot, beginPublish, endPublish } from "./publish";
 export { assignBuffer, claimReliable, claimUnreliable } from "./claim";
 export { mayHaveUnread, readNewest, readNext, release, skipEntry } from "./read";
-export { clearHazard, countSubscribers, registerSubscriber, removePublisher, removeSubscriber } from "./registry";
+export { clearHazard, registerSubscriber, removePublisher, removeSubscriber } from "./registry";
 export { allocateQueue, checkArena, reconcileQueues, retireQueue } from "./queue_arena";

@@ -375,16 +375,29 @@ export function release(subscriber: u32, id: u32): u32 {
   return flags & SLOT_FLAG_ACTIVATION ? released & ~RELEASE_RETIRED : released;
 }
 
-// Whether there is a message that a read would find, unless it disappears before.
+// Whether there is a message that a read would find, unless it disappears before. Lets activations go on the way.
 export function mayHaveUnread(subscriber: u32): bool {
   const total = ccbOf(load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL)) + CCB_TOTAL_MESSAGES;
   store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_MADE_ROOM);
   store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_NUM_RETIRED);
   if (!load<u32>(subscriber, SUBSCRIBER_STRUCT_POPULATED)) populate(subscriber);
-  if (load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT_VALID)) {
-    if (load<u32>(subscriber, SUBSCRIBER_STRUCT_CURSOR) < load<u32>(subscriber, SUBSCRIBER_STRUCT_COUNT)) return true;
-    if (load<u64>(subscriber, SUBSCRIBER_STRUCT_STAMP) == atomic.load<u64>(total)) return false;
-  }
+  if (!load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT_VALID)) collect(subscriber);
+  if (toNextMessage(subscriber)) return true;
+  if (load<u64>(subscriber, SUBSCRIBER_STRUCT_STAMP) == atomic.load<u64>(total)) return false;
   collect(subscriber);
-  return load<u32>(subscriber, SUBSCRIBER_STRUCT_COUNT) > 0;
+  return toNextMessage(subscriber);
+}
+
+// Goes on in the snapshot to the next entry that is for the user. Returns whether there is one.
+function toNextMessage(subscriber: u32): bool {
+  const channel = load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL), count = load<u32>(subscriber, SUBSCRIBER_STRUCT_COUNT);
+  const snapshot = load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT);
+  while (true) {
+    const cursor = load<u32>(subscriber, SUBSCRIBER_STRUCT_CURSOR), entry = snapshot + cursor * SNAPSHOT_ENTRY_BYTES;
+    if (cursor >= count) return false;
+    const flags = atomic.load<u32>(slotAt(channel, load<u32>(entry, SNAPSHOT_ENTRY_SLOT)), SLOT_FLAGS);
+    if (!(flags & SLOT_FLAG_ACTIVATION) || load<u32>(subscriber, SUBSCRIBER_STRUCT_PASS_ACTIVATION)) return true;
+    if (deliver(subscriber, entry, true) != OUTCOME_NONE) return true;
+    store<u32>(subscriber, cursor + 1, SUBSCRIBER_STRUCT_CURSOR);
+  }
 }

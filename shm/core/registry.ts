@@ -71,7 +71,7 @@ function seed(channel: u32, id: u32, vchan: i32, scratch: u32): void {
 }
 
 // Counts the subscribers of each virtual channel anew. Only numbers that change are stored: others read them.
-export function countSubscribers(channel: u32, scratch: u32): void {
+function countSubscribers(channel: u32, scratch: u32): void {
   memory.fill(scratch, 0, LIMIT_USERS << 2);
   const subscribers = subscribersAddress(channel);
   for (let id = nextSet(subscribers, LIMIT_USERS, 0); id >= 0; id = nextSet(subscribers, LIMIT_USERS, id + 1)) {
