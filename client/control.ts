@@ -19,7 +19,7 @@ const log = getLogger(["subspace", "client"]);
 
 /** Hot calls between two looks at the socket: while something is under way, and else. */
 const BUSY_CALLS = 8;
-const IDLE_CALLS = 256;
+const IDLE_CALLS = 64;
 
 /** How long closing waits for the server to hear of it. */
 const CLOSE_MS_MAX = 1000;

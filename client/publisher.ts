@@ -299,7 +299,6 @@ export class Publisher implements Disposable, AsyncDisposable {
   }
 
   #ready(): boolean {
-    this.#control.pump();
     return this.#use().end.buffer() !== null;
   }
 

@@ -291,7 +291,6 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
   }
 
   #ready(): boolean {
-    this.#control.pump();
     const { end } = this.#use();
     return end !== null && !end.atLimit && end.mayHaveUnread;
   }

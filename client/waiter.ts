@@ -107,18 +107,23 @@ export class Waiter {
 
   /** Waits on this thread; timers and promises rest. Returns whether the condition holds. */
   waitSync(timeoutMs = Infinity): boolean {
+    if (this.#ready()) return true;
     const deadline = performance.now() + timeoutMs;
-    while (!this.#ready()) {
+    do {
       const left = deadline - performance.now();
       if (left <= 0) return false;
-      const { socketNumber, connected } = this.#control;
-      const fds = socketNumber < 0 ? [this.#fd.number] : [this.#fd.number, socketNumber];
-      const most = Math.min(left, this.#recheckMs, connected ? Infinity : DISCONNECTED_POLL_MS);
-      const ready = pollSync(fds, most === Infinity ? -1 : most);
-      if (ready.includes(this.#fd.number)) drain(this.#fd.number);
-      this.#control.pump();
-    }
+      this.#sleep(Math.min(left, this.#recheckMs, this.#control.connected ? Infinity : DISCONNECTED_POLL_MS));
+    } while (!this.#ready());
     return true;
+  }
+
+  /** Sleeps until the trigger is pulled, or the server has sent something; takes both. */
+  #sleep(mostMs: number): void {
+    const trigger = this.#fd.number, { socketNumber } = this.#control;
+    const fds = socketNumber < 0 ? [trigger] : [trigger, socketNumber];
+    const readable = pollSync(fds, mostMs === Infinity ? -1 : mostMs);
+    if (readable.includes(trigger)) drain(trigger);
+    if (socketNumber < 0 || readable.includes(socketNumber)) this.#control.pump();
   }
 
   /** Looks whether those who wait can go on. */

@@ -291,6 +291,11 @@ function deliver(subscriber: u32, entry: u32, inOrder: bool): i32 {
   const ordinal = load<u64>(entry, SNAPSHOT_ENTRY_ORDINAL), vchan = load<i32>(entry, SNAPSHOT_ENTRY_VCHAN);
   const reliable = load<u32>(subscriber, SUBSCRIBER_STRUCT_RELIABLE);
   if (!pinExactly(channel, slot, id, reliable, ordinal, vchan)) return OUTCOME_NONE;
+  const activation = atomic.load<u32>(slot, SLOT_FLAGS) & SLOT_FLAG_ACTIVATION;
+  if (activation && !load<u32>(subscriber, SUBSCRIBER_STRUCT_PASS_ACTIVATION)) {
+    letGo(subscriber, channel, bits, slot, id, ordinal, vchan);
+    return OUTCOME_NONE;
+  }
 
   const buffer = <i32> load<i16>(slot, SLOT_BUFFER_INDEX), size = load<u64>(slot, SLOT_MESSAGE_SIZE);
   const known = buffer >= 0 && <u32> buffer < load<u32>(subscriber, SUBSCRIBER_STRUCT_NUM_BUFFERS);
@@ -304,13 +309,9 @@ function deliver(subscriber: u32, entry: u32, inOrder: bool): i32 {
     return OUTCOME_NEEDS_BUFFER;
   }
 
-  const activation = atomic.load<u32>(slot, SLOT_FLAGS) & SLOT_FLAG_ACTIVATION;
-  const malformed = size == 0 || size > slotBytes;
-  if (malformed || (activation && !load<u32>(subscriber, SUBSCRIBER_STRUCT_PASS_ACTIVATION))) {
-    claim(subscriber, bits, slot, id, ordinal, vchan);
-    unpin(channel, id, reliable, ordinal, vchan, DONE);
-    store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MADE_ROOM);
-    return malformed ? OUTCOME_MALFORMED : OUTCOME_NONE;
+  if (size == 0 || size > slotBytes) {
+    letGo(subscriber, channel, bits, slot, id, ordinal, vchan);
+    return OUTCOME_MALFORMED;
   }
 
   if (inOrder && load<u32>(subscriber, SUBSCRIBER_STRUCT_DETECT_DROPS)) {
@@ -323,6 +324,13 @@ function deliver(subscriber: u32, entry: u32, inOrder: bool): i32 {
   store<i32>(subscriber, vchan, SUBSCRIBER_STRUCT_MESSAGE_VCHAN);
   store<u32>(subscriber, activation, SUBSCRIBER_STRUCT_ACTIVATION);
   return id;
+}
+
+// Counts a message, which is pinned, as read and released without being handed out.
+function letGo(subscriber: u32, channel: u32, bits: u32, slot: u32, id: u32, ordinal: u64, vchan: i32): void {
+  claim(subscriber, bits, slot, id, ordinal, vchan);
+  unpin(channel, id, load<u32>(subscriber, SUBSCRIBER_STRUCT_RELIABLE), ordinal, vchan, DONE);
+  store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MADE_ROOM);
 }
 
 // Messages between the one delivered before and this one were overwritten; or, if publications were at work when the
@@ -397,7 +405,7 @@ function toNextMessage(subscriber: u32): bool {
     if (cursor >= count) return false;
     const flags = atomic.load<u32>(slotAt(channel, load<u32>(entry, SNAPSHOT_ENTRY_SLOT)), SLOT_FLAGS);
     if (!(flags & SLOT_FLAG_ACTIVATION) || load<u32>(subscriber, SUBSCRIBER_STRUCT_PASS_ACTIVATION)) return true;
-    if (deliver(subscriber, entry, true) != OUTCOME_NONE) return true;
+    deliver(subscriber, entry, true);
     store<u32>(subscriber, cursor + 1, SUBSCRIBER_STRUCT_CURSOR);
   }
 }

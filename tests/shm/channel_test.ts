@@ -400,6 +400,20 @@ Deno.test("whether something is unread can be asked without reading it", () => {
   assert(!subscriber.mayHaveUnread);
 });
 
+Deno.test("an activation is nothing unread, and what comes after it is", () => {
+  using channel = new LocalChannel();
+  using publisher = channel.publisher(0, { reliable: true });
+  using subscriber = channel.subscriber(1, { reliable: true });
+  publisher.publishActivation();
+  assert(!subscriber.mayHaveUnread);
+  send(publisher, "x");
+  assert(subscriber.mayHaveUnread);
+  assert.equal(receive(subscriber), "x");
+  using curious = channel.subscriber(2, { passActivation: true });
+  publisher.publishActivation();
+  assert(curious.mayHaveUnread && !subscriber.mayHaveUnread);
+});
+
 Deno.test("a virtual channel's subscribers get its messages, and the multiplexer's all", () => {
   using channel = new LocalChannel({ numSlots: 16 });
   using one = channel.publisher(0, { vchanId: 1 });
