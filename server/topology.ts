@@ -34,7 +34,7 @@ export function findTarget(table: ChannelTable, address: Address, kind: User["ki
     if (table.full) {
       throw requestError("INTERNAL", `No capacity for another ${mux === "" ? "channel" : "mux"}`);
     }
-    if (mux === channelName) throw notVirtual(channelName, kind);
+    if (mux !== "" && mux === channelName) throw notVirtual(channelName, kind);
     checkNamesake(table, mux || channelName);
     return { channel, physical: null, vchanId: mux === "" ? -1 : checkVchanId(null, address.vchanId) };
   }
