@@ -31,10 +31,10 @@ export const program: Program<typeof serverFlags> = {
         import("./start_error.ts"),
         import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
       ]);
+    const stopping = stopSignal();
     configureLogging("Subspace server", values.log_level);
     using notifier = openNotifier(values.notify_fd);
     await sayWhatIsMissing(values);
-    const stopping = stopSignal();
     const starting = Server.start({
       socket: values.socket,
       shadowSocket: values.shadow_socket,

@@ -38,8 +38,8 @@ export const program: Program<typeof flags> = {
       import("./start_error.ts"),
       import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
     ]);
-    configureLogging("shadow", values.log_level);
     const stopping = stopSignal();
+    configureLogging("shadow", values.log_level);
     using stack = new DisposableStack();
     try {
       stack.use(Shadow.start({ socket: values.socket }));

@@ -183,7 +183,8 @@ Deno.test({
     await using programs = new AsyncDisposableStack();
     const shadow = programs.use(await startShadow("ours", shadowSocket));
     const server = programs.use(await startServer("ours", socket, [shadowSocket]));
-    programs.defer(() => removeBuffers(sessionsOf([server])));
+    const servers = [server];
+    programs.defer(() => removeBuffers(sessionsOf(servers)));
     const stream = ["steady", "reliable"];
     const subscriber = programs.use(Program.deno("tests/peers/stream.ts", ["subscribe", socket, ...stream]));
     await subscriber.line(/"ready":true/);
@@ -227,6 +228,7 @@ Deno.test({
     // The state in the shadow is worth something still.
     await server.kill();
     const successor = programs.use(await startServer("ours", socket, [shadowSocket]));
+    servers.push(successor);
     await successor.line(/Recovered \d+ channels from primary shadow/);
   },
 });
