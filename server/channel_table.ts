@@ -10,7 +10,6 @@
  */
 
 import { create } from "@bufbuild/protobuf";
-import { getLogger } from "@logtape/logtape";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import {
   type ShadowAddPublisher,
@@ -32,6 +31,7 @@ import type {
 import { clientBufferKey } from "../wire/state_dump.ts";
 import { Channel } from "./channel.ts";
 import type { Host } from "./host.ts";
+import { wakeOthers, withdraw } from "./departure.ts";
 import { IdPool } from "./id_pool.ts";
 import { bufferStem, removeMessageBuffers } from "./message_buffers.ts";
 import { type BufferLayout, PhysicalChannel } from "./physical_channel.ts";
@@ -40,8 +40,6 @@ import { requestError } from "./request_error.ts";
 import { checkRecord, giveQueue, physicalFromRecord, reconcile, restoreUsers } from "./restoration.ts";
 import { channelInfo, channelRecord, removeUser, updateOptions } from "./shadow_records.ts";
 import { type Client, type Publisher, type Subscriber, type User, userFds } from "./users.ts";
-
-const log = getLogger(["subspace", "server"]);
 
 /** Where a table reports what happened. */
 export interface Effects {
@@ -80,6 +78,8 @@ export class ChannelTable implements ReplicationSource, Disposable {
   /** Names of physical channels, as they are in the names of message buffers. */
   readonly #bufferNames = new Map<string, string>();
   readonly #orphans = new Set<User>();
+  /** Publishers that are gone, but may still be writing to subscriber queues: their ids are nobody else's as yet. */
+  readonly #unsettled = new Set<{ physical: PhysicalChannel; id: number; pid: bigint }>();
   /** Told of every change; nothing until it is set. */
   effects: Effects = silence;
 
@@ -186,13 +186,15 @@ export class ChannelTable implements ReplicationSource, Disposable {
   /** Gives a placeholder its real memory. Its subscribers move over, and notice by the publisher that comes next. */
   remap(physical: PhysicalChannel, layout: BufferLayout, queueArenaBytes: number): void {
     const shape = { channelName: physical.name, numSlots: layout.numSlots, queueArenaBytes };
-    const blocks = ControlBlocks.create(shape, physical.counters);
+    using cleanup = new DisposableStack();
+    const blocks = cleanup.use(ControlBlocks.create(shape, physical.counters));
     const registry = new Registry(blocks);
     for (const user of physical.users()) {
       if (user.kind === "publisher") continue;
       giveQueue(registry, user);
       registry.addSubscriber(user.id, user.channel.vchanId, true);
     }
+    cleanup.move();
     physical.replaceBlocks(blocks);
     physical.layout = layout;
     physical.prefixKnown = true;
@@ -341,68 +343,20 @@ export class ChannelTable implements ReplicationSource, Disposable {
   /** Removes a user: it asked for it (`asked`), or its client is gone. */
   remove(user: User, asked: boolean): void {
     const { channel, id, record } = user, { physical } = channel;
-    if (user.kind === "publisher") {
-      channel.publishers.delete(id);
-      physical.registry.removePublisher(id);
-      if (asked || this.#isDead(record.info.processId)) physical.registry.clearHazard(id);
-      physical.counters.countPublisher(-1, record.info.isReliable);
-    } else {
-      channel.subscribers.delete(id);
-      this.#withdrawSubscriber(user);
-      physical.counters.countSubscriber(-1, record.info.isReliable);
-    }
+    const settled = withdraw(this.host, user, asked || this.#isDead(record.info.processId));
+    if (user.kind === "publisher") physical.counters.countPublisher(-1, record.info.isReliable);
+    else physical.counters.countSubscriber(-1, record.info.isReliable);
     // Should the server die here, the user is still known, and leaves after the recovery.
     this.effects.replicate(removeUser(user), []);
     physical.census.remove(user);
-    physical.userIds.release(id);
+    if (settled) physical.userIds.release(id);
+    else this.#unsettled.add({ physical, id, pid: record.info.processId });
     user.client?.users.delete(user);
     this.#orphans.delete(user);
-    this.#wakeOthers(user);
+    wakeOthers(this.host, user);
     closeAll(userFds(user));
     this.removeIfEmpty(channel);
     this.effects.directoryChanged();
-  }
-
-  #withdrawSubscriber({ id, channel: { physical }, record: { info } }: Subscriber): void {
-    try {
-      for (const slot of physical.registry.removeSubscriber(id, info.isReliable)) {
-        this.#notifyRetired(physical, slot);
-      }
-    } catch (error) {
-      // Whoever maps a control block can spoil it. That must not keep anybody from leaving.
-      log.error("Failed to take subscriber {id} out of channel {channel}: {reason}", {
-        id,
-        channel: physical.name,
-        reason: (error as Error).message,
-      });
-    }
-  }
-
-  #notifyRetired(physical: PhysicalChannel, slot: number): void {
-    for (const { record } of physical.channel.publishers.values()) {
-      if (record.retirement === null || this.host.notifyRetired(record.retirement.write, slot)) continue;
-      log.warn(
-        "Failed to trigger retirement for slot {slot} of channel {channel}: the pipe is full or broken",
-        {
-          slot,
-          channel: physical.name,
-        },
-      );
-    }
-  }
-
-  /** Subscribers look again when a publisher goes; reliable publishers may have waited for the subscriber that goes. */
-  #wakeOthers({ kind, channel }: User): void {
-    const affected = channel.isMultiplexer
-      ? channel.physical.channels()
-      : [channel, channel.physical.channel];
-    for (const { publishers, subscribers } of new Set(affected)) {
-      if (kind === "publisher") {
-        for (const { record } of subscribers.values()) this.host.trigger(record.trigger);
-      } else {for (const { record } of publishers.values()) {
-          if (record.info.isReliable) this.host.trigger(record.trigger);
-        }}
-    }
   }
 
   /** A client's connection has ended: so have all of its users. */
@@ -410,10 +364,23 @@ export class ChannelTable implements ReplicationSource, Disposable {
     for (const user of [...client.users]) this.remove(user, false);
   }
 
-  /** Removes the orphans whose process is dead: nobody will come back for them. Returns how many. */
+  /**
+   * Removes the orphans whose process is dead: nobody will come back for them. Frees the ids of publishers that had
+   * not left the queues when they were removed, and have since. Returns how many orphans there were.
+   */
   reapOrphans(): number {
     const dead = [...this.#orphans].filter(({ record }) => this.#isDead(record.info.processId));
     for (const user of dead) this.remove(user, false);
+    for (const channel of this.#channels.values()) this.removeIfEmpty(channel);
+    for (const publisher of this.#unsettled) {
+      const { physical, id, pid } = publisher;
+      const exists = this.find(physical.name)?.physical === physical;
+      if (exists && physical.registry.hazard(id) > 0 && !this.#isDead(pid)) continue;
+      this.#unsettled.delete(publisher);
+      if (!exists) continue;
+      physical.registry.clearHazard(id);
+      physical.userIds.release(id);
+    }
     return dead.length;
   }
 
@@ -528,6 +495,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     this.#channels.clear();
     this.#bufferNames.clear();
     this.#orphans.clear();
+    this.#unsettled.clear();
     this.systemBlock[Symbol.dispose]();
   }
 

@@ -32,8 +32,9 @@ export const DEFAULT_METADATA_BYTES = 0;
 /**
  * A channel id and its memory.
  *
- * Invariants: `userIds` holds exactly the ids of the users of `channel` and of the virtual channels, and `census`
- * counts exactly these; slots and queue arena never change once there are slots.
+ * Invariants: `userIds` holds the ids of the users of `channel` and of the virtual channels (and of publishers that
+ * are gone but not settled), `census` counts exactly these users; slots and queue arena never change once there are
+ * slots.
  */
 export class PhysicalChannel {
   /** The channel that bears its name, which has users of its own also where it is a multiplexer. */

@@ -126,7 +126,11 @@ export class Server {
 
   async #serve(session: Session): Promise<void> {
     this.#sessions.add(session);
-    await session.run();
+    try {
+      await session.run();
+    } catch (error) {
+      log.error("Failed to end the session of a client: {reason}", { reason: (error as Error).message });
+    }
     this.#sessions.delete(session);
   }
 

@@ -1,6 +1,6 @@
 /** The channels that the server publishes of itself: its directory, and statistics (specification, section 6). */
 
-import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { getLogger } from "@logtape/logtape";
 import {
   ChannelDirectorySchema,
@@ -74,8 +74,9 @@ class ServerPublisher {
   }
 
   /** Publishes a message; logs why where it cannot. */
-  publish(message: Uint8Array): void {
+  publish(make: () => Uint8Array): void {
     try {
+      const message = make();
       const buffer = this.#end.buffer(message.length);
       if (buffer === null) throw new Error("subscribers hold all slots");
       buffer.set(message);
@@ -147,11 +148,11 @@ export class ServerChannels {
   #publishDirectory(): void {
     this.#cancelDirectory = null;
     const start = performance.now();
-    const message: MessageInitShape<typeof ChannelDirectorySchema> = {
-      serverId: this.options.serverId,
-      channels: Array.from(this.table.channels(), channelInfo),
-    };
-    this.#directory.publish(toBinary(ChannelDirectorySchema, create(ChannelDirectorySchema, message)));
+    this.#directory.publish(() => {
+      const channels = Array.from(this.table.channels(), channelInfo);
+      const message = create(ChannelDirectorySchema, { serverId: this.options.serverId, channels });
+      return toBinary(ChannelDirectorySchema, message);
+    });
     const delay = DIRECTORY_DELAY_FACTOR * (performance.now() - start);
     this.#directoryDelayMs = Math.min(Math.max(DIRECTORY_DELAY_MS, delay), DIRECTORY_DELAY_MAX_MS);
   }
@@ -165,12 +166,11 @@ export class ServerChannels {
   }
 
   #publishStatistics(): void {
-    const message: MessageInitShape<typeof StatisticsSchema> = {
-      serverId: this.options.serverId,
-      timestamp: this.table.host.monotonicNs(),
-      channels: Array.from(this.table.channels(), channelStats),
-    };
-    this.#statistics.publish(toBinary(StatisticsSchema, create(StatisticsSchema, message)));
+    this.#statistics.publish(() => {
+      const { serverId } = this.options, timestamp = this.table.host.monotonicNs();
+      const channels = Array.from(this.table.channels(), channelStats);
+      return toBinary(StatisticsSchema, create(StatisticsSchema, { serverId, timestamp, channels }));
+    });
   }
 
   /** Stops publishing. The publishers stay in the table. */

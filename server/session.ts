@@ -38,6 +38,7 @@ export class Session {
     } catch (error) {
       this.#connection.close(error instanceof Error ? error : new Error(String(error)));
     }
+    this.table.disconnect(this.client);
     const { failure } = this.#connection;
     if (failure instanceof ProtocolError) {
       log.error("{reason}; closed the connection of client {name} (pid {pid})", {
@@ -46,7 +47,6 @@ export class Session {
         pid: this.client.pid,
       });
     }
-    this.table.disconnect(this.client);
   }
 
   async #serve(): Promise<void> {

@@ -103,6 +103,8 @@ function comeBack(
   }
   applyType(table, subscriber.channel.physical, request.type);
   if (subscriber.client === null) table.reclaim(subscriber, client, request.processId);
+  // Whatever has happened to the control block since, publishers know of it now.
+  subscriber.channel.physical.registry.addSubscriber(subscriber.id, subscriber.channel.vchanId, false);
   return respond(subscriber);
 }
 

@@ -64,14 +64,23 @@ export class Registry {
     this.#arena.core.clearHazard(this.#blocks.struct, publisherId);
   }
 
+  /** How many times a publisher is among the subscriber queues at this moment. */
+  hazard(publisherId: number): number {
+    return Atomics.load(this.#arena.u32, this.#hazardWord(publisherId));
+  }
+
   /**
    * Notes that a publisher is `depth` times among the subscriber queues, as it says itself when it comes back after a
    * recovery (section 3.6).
    */
   setHazard(publisherId: number, depth: number): void {
+    Atomics.store(this.#arena.u32, this.#hazardWord(publisherId), depth);
+  }
+
+  #hazardWord(publisherId: number): number {
     checkUser(publisherId);
     const index = this.#arena.u32[(this.#blocks.struct + ChannelStruct.queueIndex) >>> 2];
-    Atomics.store(this.#arena.u32, (index + QueueIndex.activePublishers + 4 * publisherId) >>> 2, depth);
+    return (index + QueueIndex.activePublishers + 4 * publisherId) >>> 2;
   }
 
   /**

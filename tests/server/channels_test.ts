@@ -264,6 +264,35 @@ test("queues are given back and used again", async ({ connect }) => {
   }
 });
 
+test("the id of a publisher that died among the queues is free when its process is gone", async ({ server, connect }) => {
+  const client = await connect(), leaves = await connect();
+  const traits = { numSlots: 16, subscriberQueueArenaSize: 8000n };
+  await client.createPublisher("c", traits);
+  const { publisherId } = await leaves.createPublisher("c", traits);
+  const { registry } = channelOf(server, "c").physical;
+  registry.setHazard(publisherId, 1);
+  leaves.close();
+  await until("the client is gone", () => server.numClients === 1);
+  const next = await client.createPublisher("c", traits);
+  assert.notEqual(next.publisherId, publisherId, "its process lives: it may still be writing");
+  server.table.reapOrphans();
+  assert.equal(registry.hazard(publisherId), 1);
+  registry.setHazard(publisherId, 0);
+  server.table.reapOrphans();
+  assert.equal((await client.createPublisher("c", traits)).publisherId, publisherId);
+});
+
+test("a subscriber that reloads is registered again, whatever became of its control block", async ({ server, connect }) => {
+  const client = await connect();
+  await client.createPublisher("c", { numSlots: 16 });
+  const { subscriberId } = await client.createSubscriber("c");
+  const { blocks } = channelOf(server, "c").physical;
+  using ccb = Mapping.map(blocks.ccbFd, blocks.bytes);
+  ccb.view.setInt32(Ccb.numSubs, 0, true);
+  await client.createSubscriber("c", { subscriberId });
+  assert.equal(blocks.numSubscribers(), 1);
+});
+
 test("a channel takes its message buffers with it", async ({ server, connect }) => {
   const client = await connect();
   const { publisherId } = await client.createPublisher("/a/c");
