@@ -185,7 +185,7 @@ export class ReadingEnd implements Disposable {
     if (released & Release.retired && this.#retirement.wanted) {
       this.#retirement.notify(this.#u32[this.#word + SubscriberStruct.retiredSlot / 4]);
     }
-    if (this.#reliable && released & Release.unheld) this.#wakePublishers();
+    if (this.#reliable && released & Release.unblocks) this.#wakePublishers();
     if (this.#u32[this.#word + SubscriberStruct.starved / 4] !== 0) this.#wakeSelf();
   }
 

@@ -147,5 +147,8 @@ export const Outcome = {
   corrupt: -7,
 } as const;
 
-/** Bits of what a release returns. */
-export const Release = { released: 1, retired: 2, unheld: 4 } as const;
+/**
+ * Bits of what a release returns. `unblocks`: no reliable subscriber holds the message any more; reliable publishers
+ * may have waited for that.
+ */
+export const Release = { released: 1, retired: 2, unblocks: 4 } as const;

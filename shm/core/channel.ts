@@ -17,7 +17,7 @@ import {
   QUEUE_INDEX_ACTIVE_PUBLISHERS,
   RELEASE_RELEASED,
   RELEASE_RETIRED,
-  RELEASE_UNHELD,
+  RELEASE_UNBLOCKS,
   SLOT_BYTES,
   SLOT_MARK_ANNOUNCED,
   SLOT_MARK_ORDINAL_SHIFT,
@@ -125,7 +125,7 @@ export const DONE: u32 = 1; // the subscriber is done with it: counts as a relea
 export const GONE: u32 = 2; // the subscriber is gone: it no longer counts, in either number
 
 // Gives a reference back (section 5.1). Returns bits of Release: the slot is retired once all present subscribers
-// have released it, and `unheld` once nobody holds it.
+// have released it.
 export function unpin(
   channel: u32,
   id: u32,
@@ -142,12 +142,12 @@ export function unpin(
     if (reliable && (refs & RELIABLE_COUNT)) next -= 1 << 10;
     if (how == DONE && (refs & RETIRED_COUNT) != RETIRED_COUNT) next += 1 << 20;
     if (atomic.cmpxchg<u64>(slot, refs, next) != refs) continue;
-    if (next & BOTH_COUNTS) return RELEASE_RELEASED;
-    if (how == UNREAD || <i32> ((next & RETIRED_COUNT) >> 20) < numSubscribers(channel, refsVchan(next))) {
-      return RELEASE_RELEASED | RELEASE_UNHELD;
-    }
+    // Not only when nobody holds it: an unreliable holder does not wake publishers, so this one must.
+    const released = next & RELIABLE_COUNT ? RELEASE_RELEASED : RELEASE_RELEASED | RELEASE_UNBLOCKS;
+    if (next & BOTH_COUNTS || how == UNREAD) return released;
+    if (<i32> ((next & RETIRED_COUNT) >> 20) < numSubscribers(channel, refsVchan(next))) return released;
     setBit(load<u32>(channel, CHANNEL_STRUCT_RETIRED), id);
-    return RELEASE_RELEASED | RELEASE_UNHELD | RELEASE_RETIRED;
+    return released | RELEASE_RETIRED;
   }
 }
 

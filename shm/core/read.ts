@@ -24,7 +24,7 @@ import {
   OUTCOME_NEEDS_BUFFER,
   OUTCOME_NONE,
   RELEASE_RETIRED,
-  RELEASE_UNHELD,
+  RELEASE_UNBLOCKS,
   SLOT_BRIDGED_SLOT,
   SLOT_BUFFER_INDEX,
   SLOT_FLAG_ACTIVATION,
@@ -257,7 +257,7 @@ function letGoOlder(subscriber: u32, count: u32): void {
     claim(subscriber, bits, slot, id, ordinal, vchan);
     const bridged = load<u32>(slot, SLOT_BRIDGED_SLOT), flags = atomic.load<u32>(slot, SLOT_FLAGS);
     const released = unpin(channel, id, reliable, ordinal, vchan, DONE);
-    if (released & RELEASE_UNHELD) store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MADE_ROOM);
+    if (released & RELEASE_UNBLOCKS) store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MADE_ROOM);
     if (!(released & RELEASE_RETIRED) || (flags & SLOT_FLAG_ACTIVATION)) continue;
     store<u32>(snapshot + (numRetired << 2), bridged);
     numRetired++;

@@ -55,17 +55,6 @@ Deno.test({
     ]);
     Atomics.store(stop, 0, 1);
     results.push(...await Promise.all(beside));
-    if (results.some((r) => r.failure)) {
-      console.log(results);
-      using m = channel.map();
-      const { available, availableStride, retired, free } = channel.offsets;
-      for (let i = 0; i < 8; i++) {
-        const at = 14728 + 184 * i;
-        console.log(i, "refs", m.view.getBigUint64(at, true).toString(16), "ord", m.view.getBigUint64(at + 8, true), "flags", m.view.getUint32(at + 176, true).toString(16), "owners", m.view.getUint32(at + 40, true));
-      }
-      for (const id of [2, 3, 4]) console.log("avail", id, m.view.getUint8(available + availableStride * id + 8).toString(2));
-      console.log("retired", m.view.getUint8(retired + 8).toString(2), "free", m.view.getUint8(free + 8), "ordinals", m.view.getBigUint64(80, true), "total", m.view.getBigUint64(14704, true), "active", m.view.getUint32(channel.offsets.queueIndex + 8200, true), m.view.getUint32(channel.offsets.queueIndex + 8204, true));
-    }
     assert.deepEqual(results.flatMap(({ failure }) => failure ?? []), []);
     for (const id of reliable) {
       const { messages, dropped } = results.find((result) => result.id === id)!;

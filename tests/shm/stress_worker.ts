@@ -39,7 +39,7 @@ export interface Result {
 }
 
 /** A wake-up that does not come in this time does not come. */
-const PATIENCE_MS = 4_000;
+const PATIENCE_MS = 30_000;
 
 function attach(task: Task) {
   const open = (number: number) => {
