@@ -203,7 +203,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /** Settings of a channel that were unknown when it was made have become known. */
   settingsChanged(physical: PhysicalChannel): void {
-    this.#replicateChannel(physical.channel);
+    for (const channel of physical.channels()) this.#replicateChannel(channel);
     this.effects.directoryChanged();
   }
 

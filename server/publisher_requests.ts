@@ -197,7 +197,14 @@ function reclaim(
   request: CreatePublisherRequest,
 ): Answer {
   const { physical } = orphan.channel;
-  applySettings(table, physical, request, checkLayout(physical, request, physical.layout.numSlots));
+  // What the reference's shadows keep of the layout may be wrong: then its publisher knows better.
+  const { layout } = physical;
+  applySettings(
+    table,
+    physical,
+    request,
+    physical.prefixKnown ? layout : checkLayout(physical, request, layout.numSlots),
+  );
   table.reclaim(orphan, client, request.processId);
   physical.registry.setHazard(orphan.id, request.activeQueuePublishDepth);
   return respond(orphan);
