@@ -8,7 +8,7 @@ import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
 import type { ControlBlocks } from "./control_blocks.ts";
 import { grownSlotBytes, Limit, Prefix, prefixBytes, Slot, SlotFlag } from "./layout.ts";
 import { RetirementNotifier } from "./retirement.ts";
-import { PublisherStruct } from "./structs.ts";
+import { PublisherStruct, SnapshotEntry } from "./structs.ts";
 
 /** Options of a publishing end. */
 export interface PublishingEndOptions extends ChannelEndOptions {
@@ -45,6 +45,8 @@ export class PublishingEnd implements Disposable {
   readonly #word: number;
   readonly #prefix: Uint32Array<ArrayBuffer>;
   readonly #timePointer: Deno.PointerObject;
+  /** The buffers, and what is allocated in the arena. */
+  readonly #memory: DisposableStack;
   readonly #retirement = new RetirementNotifier();
   #triggers: readonly number[] = [];
   #disposed = false;
@@ -72,13 +74,22 @@ export class PublishingEnd implements Disposable {
       }),
     );
     this.#buffers.ensure(options.slotBytes);
-    this.#struct = this.#arena.allocate(PublisherStruct.bytes);
+    const allocate = (bytes: number) => {
+      const address = this.#arena.allocate(bytes);
+      cleanup.defer(() => this.#arena.free(address, bytes));
+      return address;
+    };
+    this.#struct = allocate(PublisherStruct.bytes);
     this.#word = this.#struct >>> 2;
     this.#prefix = new Uint32Array(this.#arena.buffer, this.#struct + PublisherStruct.prefix, PREFIX_WORDS);
     this.#timePointer = this.#arena.pointer(this.#struct + PublisherStruct.time);
     this.#describe(checksumBytes, metadataBytes);
-    if (!this.#reliable) this.#core.claimUnreliable(this.#struct);
-    cleanup.move();
+    if (!this.#reliable) {
+      const victims = allocate(SnapshotEntry.bytes * blocks.numSlots);
+      this.#u32[this.#word + PublisherStruct.victims / 4] = victims;
+      this.#core.claimUnreliable(this.#struct);
+    }
+    this.#memory = cleanup.move();
   }
 
   /** Payload bytes of the newest buffer's slots. */
@@ -211,8 +222,7 @@ export class PublishingEnd implements Disposable {
   leave(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#buffers[Symbol.dispose]();
-    this.#arena.free(this.#struct, PublisherStruct.bytes);
+    this.#memory.dispose();
   }
 
   [Symbol.dispose](): void {

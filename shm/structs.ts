@@ -58,6 +58,10 @@ export const PublisherStruct = {
   exempt: 128,
   /** 1024 bits: subscribers whose queue refused the message. */
   refused: 256,
+  /** An unreliable publisher's list of slots to overwrite: `SnapshotEntry` per slot, by time; and how far it is. */
+  victims: 384,
+  numVictims: 388,
+  nextVictim: 392,
 } as const;
 
 /** A subscriber. */

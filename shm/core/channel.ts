@@ -54,6 +54,14 @@ export function subscriberWord(channel: u32, i: u32): u64 {
   return atomic.load<u64>(ccbOf(channel) + (i << 3), CCB_SUBSCRIBERS + BITSET_WORDS);
 }
 
+// How many words of the bitset of subscribers there are to look at: hardly a channel has more than 64 of them.
+export function numSubscriberWords(channel: u32): u32 {
+  const words = subscribersAddress(channel);
+  let others: u64 = 0;
+  for (let i: u32 = 1; i < BITSET_ID_WORDS; i++) others |= atomic.load<u64>(words + (i << 3));
+  return others ? BITSET_ID_WORDS : 1;
+}
+
 @inline
 export function subscribersAddress(channel: u32): u32 {
   return ccbOf(channel) + CCB_SUBSCRIBERS + BITSET_WORDS;
@@ -163,7 +171,7 @@ export function nobodyPublishes(channel: u32, except: u32): bool {
 
 // Takes a slot out of the available slots of every subscriber of a virtual channel.
 export function withdraw(channel: u32, id: u32, vchan: i32): void {
-  for (let i: u32 = 0; i < BITSET_ID_WORDS; i++) {
+  for (let i: u32 = 0, numWords = numSubscriberWords(channel); i < numWords; i++) {
     let word = subscriberWord(channel, i);
     while (word) {
       const subscriber = (i << 6) + <u32> ctz(word);

@@ -8,6 +8,7 @@ import {
   ccbOf,
   nobodyPublishes,
   numSubscribers,
+  numSubscriberWords,
   OWNED,
   refsVchan,
   slotAt,
@@ -18,7 +19,6 @@ import {
 } from "./channel";
 import {
   BCB_REFS,
-  BITSET_ID_WORDS,
   CCB_FREE_SLOTS_EXHAUSTED,
   CCB_ORDINALS,
   CCB_TOTAL_MESSAGES,
@@ -39,11 +39,14 @@ import {
   PUBLISHER_STRUCT_EXEMPT_STAMP,
   PUBLISHER_STRUCT_FORCED,
   PUBLISHER_STRUCT_ID,
+  PUBLISHER_STRUCT_NEXT_VICTIM,
   PUBLISHER_STRUCT_NUM_BUFFERS,
+  PUBLISHER_STRUCT_NUM_VICTIMS,
   PUBLISHER_STRUCT_SLOT,
   PUBLISHER_STRUCT_SLOT_ID,
   PUBLISHER_STRUCT_TUNNEL,
   PUBLISHER_STRUCT_VCHAN,
+  PUBLISHER_STRUCT_VICTIMS,
   SCB_NUM_RELIABLE_SUBS,
   SCB_NUM_SUB_UPDATES,
   SCB_NUM_SUBS,
@@ -56,7 +59,12 @@ import {
   SLOT_ORDINAL,
   SLOT_TIMESTAMP,
   SLOT_VCHAN,
+  SNAPSHOT_ENTRY_BYTES,
+  SNAPSHOT_ENTRY_KEY,
+  SNAPSHOT_ENTRY_ORDINAL,
+  SNAPSHOT_ENTRY_SLOT,
 } from "./offsets";
+import { sortSnapshot } from "./snapshot";
 
 // A candidate that is lost to another process is replaced by the next; so many times in a row it never is.
 const MAX_TRIES: u32 = 1000;
@@ -118,18 +126,41 @@ function takeRetired(channel: u32): i32 {
 }
 
 // The oldest message that nobody holds; -1 where all are held.
-function oldestUnheld(channel: u32): i32 {
-  const numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);
-  let oldest: u64 = u64.MAX_VALUE, id: i32 = -1, slot = load<u32>(channel, CHANNEL_STRUCT_SLOTS);
-  for (let i: u32 = 0; i < numSlots; i++, slot += SLOT_BYTES) {
-    if (atomic.load<u64>(slot) & (OWNED | BOTH_COUNTS)) continue;
-    const timestamp = load<u64>(slot, SLOT_TIMESTAMP);
-    if (timestamp < oldest) {
-      oldest = timestamp;
-      id = i;
+//
+// All slots are looked at once in so many messages as there are slots: what was unheld then and has not been touched
+// since is older than whatever came later. (Older still may be messages that somebody has let go in the meantime.)
+function oldestUnheld(publisher: u32, channel: u32): i32 {
+  let listed = false;
+  while (true) {
+    const next = load<u32>(publisher, PUBLISHER_STRUCT_NEXT_VICTIM);
+    if (next >= load<u32>(publisher, PUBLISHER_STRUCT_NUM_VICTIMS)) {
+      if (listed) return -1;
+      listVictims(publisher, channel);
+      listed = true;
+      continue;
     }
+    store<u32>(publisher, next + 1, PUBLISHER_STRUCT_NEXT_VICTIM);
+    const entry = load<u32>(publisher, PUBLISHER_STRUCT_VICTIMS) + next * SNAPSHOT_ENTRY_BYTES;
+    const id = load<u32>(entry, SNAPSHOT_ENTRY_SLOT), slot = slotAt(channel, id);
+    if (atomic.load<u64>(slot) & (OWNED | BOTH_COUNTS)) continue;
+    if (load<u64>(slot, SLOT_TIMESTAMP) == load<u64>(entry, SNAPSHOT_ENTRY_KEY)) return id;
   }
-  return id;
+}
+
+function listVictims(publisher: u32, channel: u32): void {
+  const victims = load<u32>(publisher, PUBLISHER_STRUCT_VICTIMS);
+  const numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);
+  let count: u32 = 0, slot = load<u32>(channel, CHANNEL_STRUCT_SLOTS);
+  for (let id: u32 = 0; id < numSlots; id++, slot += SLOT_BYTES) {
+    if (atomic.load<u64>(slot) & (OWNED | BOTH_COUNTS)) continue;
+    const entry = victims + count++ * SNAPSHOT_ENTRY_BYTES;
+    store<u64>(entry, load<u64>(slot, SLOT_TIMESTAMP), SNAPSHOT_ENTRY_KEY);
+    store<u64>(entry, load<u64>(slot, SLOT_ORDINAL), SNAPSHOT_ENTRY_ORDINAL);
+    store<u64>(entry, id, SNAPSHOT_ENTRY_SLOT);
+  }
+  sortSnapshot(victims, count);
+  store<u32>(publisher, count, PUBLISHER_STRUCT_NUM_VICTIMS);
+  store<u32>(publisher, 0, PUBLISHER_STRUCT_NEXT_VICTIM);
 }
 
 // Gets a slot for an unreliable publisher, if need be one with a message that not everybody has read (section 5.3).
@@ -140,7 +171,7 @@ export function claimUnreliable(publisher: u32): i32 {
     let forced: u32 = 0, id = takeFree(channel);
     if (id < 0) id = takeRetired(channel);
     if (id < 0) {
-      id = oldestUnheld(channel);
+      id = oldestUnheld(publisher, channel);
       forced = 1;
     }
     if (id < 0) continue;
@@ -262,7 +293,7 @@ const UNREAD: u32 = 2;
 
 function concernOf(publisher: u32, channel: u32, id: u32, vchan: i32, told: bool): u32 {
   let concern = NOBODY;
-  for (let i: u32 = 0; i < BITSET_ID_WORDS; i++) {
+  for (let i: u32 = 0, numWords = numSubscriberWords(channel); i < numWords; i++) {
     let word = subscriberWord(channel, i);
     if (told) word &= ~load<u64>(publisher + (i << 3), PUBLISHER_STRUCT_EXEMPT);
     while (word) {

@@ -6,6 +6,7 @@ import {
   availableOf,
   buildRefs,
   ccbOf,
+  numSubscriberWords,
   OWNED,
   subscriberWord,
   vchanOfSubscriber,
@@ -21,6 +22,7 @@ import {
   CCB_ORDINALS,
   CCB_TOTAL_BYTES,
   CCB_TOTAL_MESSAGES,
+  CHANNEL_STRUCT_COUNTERS,
   CHANNEL_STRUCT_QUEUE_ARENA_BYTES,
   CHANNEL_STRUCT_QUEUE_INDEX,
   CHANNEL_STRUCT_RETIRED,
@@ -44,6 +46,7 @@ import {
   PUBLISHER_STRUCT_TUNNEL,
   PUBLISHER_STRUCT_VCHAN,
   QUEUE_INDEX_ACTIVE_PUBLISHERS,
+  SCB_NUM_RELIABLE_SUBS,
   SLOT_BRIDGED_SLOT,
   SLOT_FLAG_ACTIVATION,
   SLOT_FLAGS,
@@ -89,7 +92,7 @@ export function endPublish(publisher: u32, size: u32, activation: u32): void {
   const ordinal = load<u64>(publisher, PUBLISHER_STRUCT_ORDINAL);
   atomic.store<u64>(slot, buildRefs(ordinal, vchan));
   const refused = announce(publisher, channel, vchan, ordinal);
-  markAnnounced(slot, ordinal);
+  markAnnounced(channel, slot, ordinal);
   if (!activation) {
     atomic.add<u64>(ccb, size, CCB_TOTAL_BYTES);
     if (atomic.load<u32>(ccb, CCB_MAX_MESSAGE_SIZE) < size) store<u32>(ccb, size, CCB_MAX_MESSAGE_SIZE);
@@ -109,9 +112,10 @@ function activeOf(publisher: u32, channel: u32): u32 {
     (load<u32>(publisher, PUBLISHER_STRUCT_ID) << 2);
 }
 
-// Marks the message as announced, for other publishers of ours. The slot may hold another one already: then the mark
-// names the wrong ordinal, and is none.
-function markAnnounced(slot: u32, ordinal: u64): void {
+// Marks the message as announced, for reliable publishers of ours, which go by it where there are reliable
+// subscribers. The slot may hold another one already: then the mark names the wrong ordinal, and is none.
+function markAnnounced(channel: u32, slot: u32, ordinal: u64): void {
+  if (load<u16>(load<u32>(channel, CHANNEL_STRUCT_COUNTERS), SCB_NUM_RELIABLE_SUBS) == 0) return;
   while (true) {
     const flags = atomic.load<u32>(slot, SLOT_FLAGS), marked = (flags & SLOT_MARK_FLAGS) | announcedMark(ordinal);
     if (atomic.cmpxchg<u32>(slot, flags, marked, SLOT_FLAGS) == flags) return;
@@ -123,7 +127,7 @@ function announce(publisher: u32, channel: u32, vchan: i32, ordinal: u64): u32 {
   const id = load<u32>(publisher, PUBLISHER_STRUCT_SLOT_ID);
   const queues = load<u32>(channel, CHANNEL_STRUCT_QUEUE_ARENA_BYTES) != 0;
   let refused: u32 = 0;
-  for (let i: u32 = 0; i < BITSET_ID_WORDS; i++) {
+  for (let i: u32 = 0, numWords = numSubscriberWords(channel); i < numWords; i++) {
     let word = subscriberWord(channel, i);
     while (word) {
       const subscriber = (i << 6) + <u32> ctz(word);
@@ -142,6 +146,7 @@ function announce(publisher: u32, channel: u32, vchan: i32, ordinal: u64): u32 {
 function reportRefused(publisher: u32, channel: u32): void {
   for (let i: u32 = 0; i < BITSET_ID_WORDS; i++) {
     let word = load<u64>(publisher + (i << 3), PUBLISHER_STRUCT_REFUSED);
+    if (word == 0) continue;
     store<u64>(publisher + (i << 3), 0, PUBLISHER_STRUCT_REFUSED);
     while (word) {
       markRefused(channel, (i << 6) + <u32> ctz(word));

@@ -83,5 +83,5 @@ function dropOldest(queue: u32): bool {
 // Tells a subscriber that its queue lacks a message that its bitset has. After total_messages has grown.
 export function markRefused(channel: u32, subscriber: u32): void {
   const queue = queueOf(channel, subscriber);
-  if (queue) atomic.store<u8>(queue, 1, QUEUE_INSERTION_FAILED);
+  if (queue && !atomic.load<u8>(queue, QUEUE_INSERTION_FAILED)) atomic.store<u8>(queue, 1, QUEUE_INSERTION_FAILED);
 }
