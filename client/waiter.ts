@@ -64,6 +64,7 @@ export class Waiter {
     this.#armed = false;
     this.#fd.close();
     this.#fd = fd;
+    this.#breatheOut();
     this.look();
   }
 
@@ -144,10 +145,14 @@ export class Waiter {
     else this.#watch = reactor().watch(this.#fd, Ready.readable | Ready.once, () => this.#triggered());
   }
 
+  #breatheOut(): void {
+    for (const resolve of this.#breathers.splice(0)) resolve();
+  }
+
   #triggered(): void {
     this.#armed = false;
     drain(this.#fd.number);
-    for (const resolve of this.#breathers.splice(0)) resolve();
+    this.#breatheOut();
     this.look();
   }
 
@@ -155,7 +160,7 @@ export class Waiter {
   close(failure: Error | null): void {
     this.#watch?.close();
     this.#fd.close();
-    for (const resolve of this.#breathers.splice(0)) resolve();
+    this.#breatheOut();
     for (const pending of [...this.#pending]) pending.settle(failure ?? false);
   }
 }
