@@ -1,6 +1,7 @@
 /** What an operator should know first, collected while looking. */
 
 import type { Finding, Process } from "./model.ts";
+import { compareNames } from "./naming.ts";
 import type { Surroundings } from "./surroundings.ts";
 
 /** The worst first. */
@@ -9,9 +10,14 @@ const order: readonly Finding["kind"][] = ["damage", "dead", "mismatch", "drops"
 /** Damage often comes in hundreds: so many are told of one channel. */
 const DAMAGE_PER_CHANNEL_MAX = 4;
 
+/** A process may have users on every channel: so many are named. */
+const USERS_PER_PROCESS_MAX = 2;
+
 /** Collects findings. */
 export class Findings {
   readonly #findings: Finding[] = [];
+  /** By pid: the users that the process was. */
+  readonly #dead = new Map<number, string[]>();
 
   /** @param channel null for the system as a whole. */
   add(kind: Finding["kind"], channel: string | null, text: string): void {
@@ -32,16 +38,29 @@ export class Findings {
     }
   }
 
-  /** A user's process; adds that it is gone where it is. null where the user never said which it is. */
-  checkProcess(surroundings: Surroundings, pid: bigint, channel: string, who: string): Process | null {
+  /** A user's process; notes that it is gone where it is. null where the user never said which it is. */
+  checkProcess({ processExists }: Surroundings, pid: bigint, user: string): Process | null {
     if (pid === 0n) return null;
-    const process = { pid: Number(pid), alive: surroundings.processExists(Number(pid)) };
-    if (!process.alive) this.add("dead", channel, `the process of ${who} (${pid}) is gone`);
-    return process;
+    const number = Number(pid);
+    const users = this.#dead.get(number);
+    if (users === undefined && processExists(number)) return { pid: number, alive: true };
+    if (users === undefined) this.#dead.set(number, [user]);
+    else users.push(user);
+    return { pid: number, alive: false };
   }
 
-  /** All findings, the worst first. */
+  #deaths(): Finding[] {
+    return [...this.#dead].sort(([a], [b]) => a - b).map(([pid, users]): Finding => {
+      const more = users.length - USERS_PER_PROCESS_MAX;
+      const listed = users.slice(0, USERS_PER_PROCESS_MAX).join(", ") + (more > 0 ? ` and ${more} more` : "");
+      return { kind: "dead", channel: null, text: `process ${pid} is gone: it was ${listed}` };
+    });
+  }
+
+  /** All findings, the worst first, and by channel. */
   sorted(): Finding[] {
-    return this.#findings.toSorted((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind));
+    return [...this.#findings, ...this.#deaths()].sort((a, b) =>
+      order.indexOf(a.kind) - order.indexOf(b.kind) || compareNames(a.channel ?? "", b.channel ?? "")
+    );
   }
 }

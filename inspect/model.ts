@@ -68,6 +68,7 @@ export interface Channel {
   readonly numSlots: number;
   /** Payload bytes of a slot of the newest buffer. */
   readonly slotBytes: number;
+  /** Users of a multiplexer itself; its virtual channels count theirs. */
   readonly numPublishers: number;
   readonly numSubscribers: number;
   readonly options: ChannelOptions | null;

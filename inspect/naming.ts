@@ -4,12 +4,12 @@ import type { Channel } from "./model.ts";
 
 /** Sorts by name, virtual channels behind their multiplexer. */
 export function byNameBehindMultiplexer(a: Channel, b: Channel): number {
-  return compare(a.mux ?? a.name, b.mux ?? b.name) || Number(a.mux !== null) - Number(b.mux !== null) ||
-    compare(a.name, b.name);
+  return compareNames(a.mux ?? a.name, b.mux ?? b.name) || Number(a.mux !== null) - Number(b.mux !== null) ||
+    compareNames(a.name, b.name);
 }
 
-/** By code units: the same everywhere, whatever the language. */
-function compare(a: string, b: string): number {
+/** Orders names by code units: the same everywhere, whatever the language. */
+export function compareNames(a: string, b: string): number {
   return a < b ? -1 : Number(a > b);
 }
 

@@ -34,13 +34,13 @@ export function renderReport(inspection: Inspection, { width, style }: ReportOpt
       userRow(channel, "sub", subscriber, subscriberDetails(subscriber))
     ),
   ]);
-  const bufferRows = channels.flatMap((channel) => clientBufferRows(channel));
   const lines = [
     ...summary(inspection, style),
     ...table(channelColumns, channels.map(channelRow)),
     ...table(slotColumns, slotRows),
+    ...table(optionColumns, channels.flatMap(optionRows)),
     ...table(userColumns, userRows),
-    ...table(clientBufferColumns, bufferRows),
+    ...table(clientBufferColumns, channels.flatMap(clientBufferRows)),
     ...findingLines(inspection.findings, width, style),
   ];
   return lines.join("\n") + "\n";
@@ -73,7 +73,7 @@ function serverState(server: Process | null, style: Style): string {
 }
 
 const channelColumns: readonly Column[] = [
-  { title: "CHANNEL", minimum: 12 },
+  { title: "CHANNEL", minimum: 8 },
   { title: "ID", align: "right" },
   { title: "PUBS", align: "right" },
   { title: "SUBS", align: "right" },
@@ -82,7 +82,6 @@ const channelColumns: readonly Column[] = [
   { title: "LARGEST", align: "right" },
   { title: "DROPS", align: "right" },
   { title: "TYPE", minimum: 12 },
-  { title: "OPTIONS", minimum: 8 },
 ];
 
 function channelRow(channel: Channel): Cell[] {
@@ -97,7 +96,6 @@ function channelRow(channel: Channel): Cell[] {
     known(traffic?.maxMessageBytes, formatBytes),
     alarming(known(traffic?.drops, formatCount), (traffic?.drops ?? 0) > 0, "warning"),
     channel.type,
-    channelOptions(channel),
   ];
 }
 
@@ -109,6 +107,14 @@ function isUnheard({ name, numPublishers, numSubscribers }: Channel): boolean {
 /** Virtual channels stand behind their multiplexer, a little to the right. */
 function channelName({ name, mux }: Channel): string {
   return mux === null ? name : `  ${name}`;
+}
+
+const optionColumns: readonly Column[] = [{ title: "OPTIONS OF", minimum: 12 }, { title: "OPTIONS" }];
+
+/** Most channels have none. */
+function optionRows(channel: Channel): Cell[][] {
+  const options = channelOptions(channel);
+  return options === "" ? [] : [[channelName(channel), options]];
 }
 
 function channelOptions({ kind, options }: Channel): string {
@@ -135,7 +141,7 @@ function channelOptions({ kind, options }: Channel): string {
 }
 
 const slotColumns: readonly Column[] = [
-  { title: "SLOTS OF", minimum: 12 },
+  { title: "SLOTS OF", minimum: 8 },
   { title: "SLOTS", align: "right" },
   { title: "SIZE", align: "right" },
   { title: "BUFFERS", align: "right" },
@@ -148,13 +154,15 @@ const slotColumns: readonly Column[] = [
 ];
 
 function slotRow(channel: Channel): Cell[] {
-  const { slots, buffers, numSlots, slotBytes } = channel;
+  const { slots, buffers, numSlots, slotBytes, kind } = channel;
+  // A virtual channel has no slots of its own: it takes its multiplexer's.
+  const own = (text: string) => kind === "virtual" ? "" : text;
   return [
     channelName(channel),
-    formatCount(numSlots),
-    formatBytes(slotBytes),
-    known(buffers?.length, formatCount),
-    known(slots?.free, formatCount),
+    own(formatCount(numSlots)),
+    own(slotBytes > 0 ? formatBytes(slotBytes) : UNKNOWN),
+    own(known(buffers?.length, formatCount)),
+    own(known(slots?.free, formatCount)),
     known(slots?.owned, formatCount),
     known(slots?.held, formatCount),
     known(slots?.published, formatCount),
@@ -164,7 +172,7 @@ function slotRow(channel: Channel): Cell[] {
 }
 
 const userColumns: readonly Column[] = [
-  { title: "USERS OF", minimum: 12 },
+  { title: "USERS OF", minimum: 8 },
   { title: "ID", align: "right" },
   { title: "ROLE" },
   { title: "PID", align: "right" },
@@ -190,25 +198,24 @@ function userRow(channel: Channel, role: "pub" | "sub", user: User, details: rea
   ];
 }
 
+/** What a user does now comes first, for what comes last may be cut off. */
 function publisherDetails(publisher: Publisher): string[] {
   const words: string[] = [];
+  if (publisher.owns !== null && publisher.owns.length > 0) words.push(`owns ${slotList(publisher.owns)}`);
   if (publisher.local) words.push("local");
   if (publisher.fixedSize) words.push("fixed-size");
-  if (publisher.notifyRetirement) words.push("notified of retirement");
+  if (publisher.notifyRetirement) words.push("retirement pipe");
   const leases = publisher.maxOutstandingSlotLeases ?? 1;
   if (leases > 1) words.push(`up to ${formatNumberOf(leases, "lease")}`);
-  if (publisher.owns !== null && publisher.owns.length > 0) words.push(`owns ${slotList(publisher.owns)}`);
   return words;
 }
 
-function subscriberDetails(subscriber: Subscriber): string[] {
+function subscriberDetails({ holds, unread, queueSize, maxActiveMessages }: Subscriber): string[] {
   const words: string[] = [];
-  if ((subscriber.maxActiveMessages ?? 1) > 1) words.push(`up to ${subscriber.maxActiveMessages} messages`);
-  if ((subscriber.queueSize ?? 0) > 0) words.push(`queue of ${subscriber.queueSize}`);
-  if ((subscriber.unread ?? 0) > 0) words.push(`${subscriber.unread} unread`);
-  if (subscriber.holds !== null && subscriber.holds.length > 0) {
-    words.push(`holds ${slotList(subscriber.holds)}`);
-  }
+  if (unread !== null && unread > 0) words.push(`${formatCount(unread)} unread`);
+  if (holds !== null && holds.length > 0) words.push(`holds ${slotList(holds)}`);
+  if (queueSize !== null && queueSize > 0) words.push(`queue of ${queueSize}`);
+  if (maxActiveMessages !== null && maxActiveMessages > 1) words.push(`up to ${maxActiveMessages} messages`);
   return words;
 }
 

@@ -45,22 +45,27 @@ class ServerView {
 
   channel(info: ChannelInfoProto): Channel {
     const stats = this.#stats.get(info.name);
-    const drops = info.isVirtual ? 0 : stats?.totalDrops ?? 0;
-    this.findings.addDrops(info.name, drops);
+    const kind = this.#kind(info);
+    // What a server counts for a virtual channel is that of its whole multiplexer.
+    const shared = kind === "virtual" || kind === "multiplexer";
+    const countOf = (members: readonly unknown[], counted: number) => shared ? members.length : counted;
+    if (kind !== "virtual") this.findings.addDrops(info.name, stats?.totalDrops ?? 0);
     const participants = info.participants.toSorted((a, b) => a.id - b.id);
+    const publishers = participants.filter(({ isPublisher }) => isPublisher);
+    const subscribers = participants.filter(({ isSubscriber }) => isSubscriber);
     return {
       name: info.name,
       id: info.channelId,
-      kind: this.#kind(info),
+      kind,
       mux: info.isVirtual ? info.mux : null,
       vchanId: info.isVirtual ? info.vchanId : null,
       type: typeText(info.type),
       numSlots: info.numSlots,
       slotBytes: info.slotSize,
-      numPublishers: info.numPubs,
-      numSubscribers: info.numSubs,
+      numPublishers: countOf(publishers, info.numPubs),
+      numSubscribers: countOf(subscribers, info.numSubs),
       options: null,
-      publishers: participants.filter(({ isPublisher }) => isPublisher).map((user) => ({
+      publishers: publishers.map((user) => ({
         ...this.#user(info.name, user, "publisher"),
         local: null,
         fixedSize: null,
@@ -68,14 +73,14 @@ class ServerView {
         maxOutstandingSlotLeases: null,
         owns: null,
       })),
-      subscribers: participants.filter(({ isSubscriber }) => isSubscriber).map((user) => ({
+      subscribers: subscribers.map((user) => ({
         ...this.#user(info.name, user, "subscriber"),
         maxActiveMessages: null,
         queueSize: null,
         holds: null,
         unread: null,
       })),
-      traffic: stats === undefined ? null : {
+      traffic: stats === undefined || kind === "virtual" ? null : {
         messages: Number(stats.totalMessages),
         bytes: Number(stats.totalBytes),
         maxMessageBytes: stats.maxMessageSize,
@@ -96,7 +101,7 @@ class ServerView {
   #user(channel: string, user: ChannelParticipantInfoProto, what: string): User {
     return {
       id: user.id,
-      process: this.findings.checkProcess(this.surroundings, user.pid, channel, `${what} ${user.id}`),
+      process: this.findings.checkProcess(this.surroundings, user.pid, `${what} ${user.id} of ${channel}`),
       program: user.programName === "" ? null : user.programName,
       reliable: user.isReliable,
       bridge: user.isBridge,

@@ -55,27 +55,35 @@ class DumpView {
   /** By channel id: virtual channels share the memory of their multiplexer. */
   readonly #reports = new Map<number, ControlBlockReport>();
   readonly #records: readonly ChannelRecord[];
+  readonly #server: Process | null;
 
   constructor(private readonly dump: StateDump, private readonly surroundings: Surroundings) {
     this.#records = [...dump.channels.values()];
     this.#multiplexers = new Set(this.#records.map(({ info }) => info.mux).filter((mux) => mux !== ""));
+    this.#server = this.#findServer();
   }
 
   session(): Session | null {
     if (this.dump.scb === null) return null;
+    return {
+      id: String(this.dump.sessionId),
+      ageMs: sessionAgeMs(this.dump.sessionId, this.surroundings.nowNs),
+      server: this.#server,
+    };
+  }
+
+  /** Whoever publishes the directory; null where nobody does. */
+  #findServer(): Process | null {
     const publishers = [...this.dump.channels.get(DIRECTORY_CHANNEL)?.publishers.values() ?? []];
     const pids = publishers.map(({ info }) => Number(info.processId)).filter((pid) => pid > 0);
     // A recovered session may still list the publishers of servers before this one.
     const alive = pids.findLast((pid) => this.surroundings.processExists(pid));
     const pid = alive ?? pids.at(-1);
-    if (pid !== undefined && alive === undefined) {
+    if (pid === undefined) return null;
+    if (alive === undefined) {
       this.findings.add("dead", null, `the server is down: its process (${pid}) is gone`);
     }
-    return {
-      id: String(this.dump.sessionId),
-      ageMs: sessionAgeMs(this.dump.sessionId, this.surroundings.nowNs),
-      server: pid === undefined ? null : { pid, alive: alive !== undefined },
-    };
+    return { pid, alive: alive !== undefined };
   }
 
   channels(): Channel[] {
@@ -136,7 +144,9 @@ class DumpView {
   }
 
   #process(user: { channelName: string; processId: bigint }, who: string): Process | null {
-    return this.findings.checkProcess(this.surroundings, user.processId, user.channelName, who);
+    // That the server is gone has been said already.
+    if (this.#server !== null && Number(user.processId) === this.#server.pid) return this.#server;
+    return this.findings.checkProcess(this.surroundings, user.processId, `${who} of ${user.channelName}`);
   }
 
   #publisher({ info }: PublisherRecord, { slots }: ControlBlockReport): Publisher {
