@@ -177,7 +177,8 @@ function normalised(flags: Flags, argv: readonly string[]): string[] {
 function negated(flags: Flags, written: string, value: string | undefined): string {
   const name = written.replace(/^no_?/, "");
   if (name === written || !Object.hasOwn(flags, name)) {
-    const candidate = nearest(written, Object.keys(flags));
+    const negative = Object.keys(flags).filter((it) => flags[it].type === onOff).map((it) => `no${it}`);
+    const candidate = nearest(written, [...Object.keys(flags), ...negative]);
     throw new FlagError(
       `ERROR: Unknown command line flag '${written}'${
         candidate === null ? "" : `; did you mean --${candidate}?`

@@ -1,34 +1,37 @@
 /** Help, rendered from a program's declaration. */
 
-import { type Flag, type Flags, onOff } from "./flags.ts";
-import { type Program, standardFlags } from "./program.ts";
+import { type Flag, onOff } from "./flags.ts";
+import { type ProgramDescription, standardFlags } from "./program.ts";
 
 const WIDTH = 100;
-const INDENT = 2;
+const INDENT = "  ";
+const EXPLANATION_COLUMN = 6;
 const FLAG_COLUMNS_MAX = 34;
 
 /** The text of `--help`. */
-export function renderHelp<F extends Flags>(program: Program<F>, columns = WIDTH): string {
+export function renderHelp(program: ProgramDescription, columns = WIDTH): string {
   const width = Math.max(60, Math.min(columns, WIDTH));
   const entries = Object.entries<Flag<unknown>>({ ...program.flags, ...standardFlags });
   const column = Math.min(FLAG_COLUMNS_MAX, Math.max(...entries.map((entry) => form(entry).length))) +
-    2 * INDENT;
+    2 * INDENT.length;
   const lines = [
-    `${program.name}: ${program.summary}`,
+    ...describe(`${program.name}:`, program.summary, program.name.length + 2, width),
     "",
     `Usage: ${[program.name, program.operands, "[FLAGS]"].filter(Boolean).join(" ")}`,
   ];
   for (const [group, members] of Map.groupBy(entries, ([, flag]) => flag.group ?? "Flags")) {
     lines.push("", `${group}:`);
-    for (const entry of members) lines.push(...describe(form(entry), sentence(entry[1]), column, width));
+    for (const entry of members) {
+      lines.push(...describe(INDENT + form(entry), sentence(entry[1]), column, width));
+    }
   }
   lines.push("", "Examples:");
   for (const { command, what } of program.examples) {
-    lines.push(`  ${command}`, ...describe("", what, 3 * INDENT, width));
+    lines.push(INDENT + command, ...describe("", what, EXPLANATION_COLUMN, width));
   }
   lines.push("", "Exit codes:");
   for (const [code, what] of Object.entries(program.exitCodes)) {
-    lines.push(...describe(code, what, 3 * INDENT, width));
+    lines.push(...describe(INDENT + code, what, EXPLANATION_COLUMN, width));
   }
   return lines.join("\n") + "\n";
 }
@@ -45,11 +48,11 @@ function sentence({ type, default: value, description }: Flag<unknown>): string 
   return description + choices + (empty ? "" : ` (default ${shown})`);
 }
 
-/** Words at the left, an explanation at the right, wrapped within its column. */
+/** A term and behind it its explanation, wrapped within its column; below the term where that is too long. */
 function describe(term: string, explanation: string, column: number, width: number): string[] {
   const lines: string[] = [];
-  let line = " ".repeat(INDENT) + term;
-  if (line.length > column - INDENT && term !== "") {
+  let line = term;
+  if (line.length > column - 1 && term !== "") {
     lines.push(line);
     line = "";
   }

@@ -5,17 +5,22 @@ import { flag, FlagError, type Flags, type FlagValues, onOff, parseFlags } from 
 import { terminalColumns, writeError, writeOut } from "./output.ts";
 import { version } from "./version.ts";
 
-/** A program, as its help shows it and as it runs. */
-export interface Program<F extends Flags> {
+/** A program as its users see it: what help is made from. */
+export interface ProgramDescription {
   readonly name: string;
   /** One sentence. */
   readonly summary: string;
   /** Arguments that are no flags, for help: `[VERB]`. Default: there are none, and to give one is an error. */
   readonly operands?: string;
-  readonly flags: F;
+  readonly flags: Flags;
   readonly examples: readonly { readonly command: string; readonly what: string }[];
   /** By exit code, what it means. */
   readonly exitCodes: Readonly<Record<number, string>>;
+}
+
+/** A program that can be run. */
+export interface Program<F extends Flags> extends ProgramDescription {
+  readonly flags: F;
   /** The exit code for a wrong command line. */
   readonly usageCode: number;
   /** Does the work and returns the exit code. What it throws is shown to the user; the exit code is 1 then. */

@@ -16,7 +16,7 @@ const flags = {
 
 export const program: Program<typeof flags> = {
   name: "subspace-shadow",
-  summary: "keeps the state of a subspace server, so that the server can be killed and come back",
+  summary: "keeps the state of a subspace server that may be killed and come back",
   flags,
   examples: [
     {

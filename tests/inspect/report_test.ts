@@ -121,7 +121,7 @@ Deno.test("colours change nothing but colours", async () => {
   using shadow = busy();
   const inspection = await view(shadow, [4711, SERVER_PID]);
   const coloured = renderReport(inspection, { width: 100, style: colourStyle });
-  assert.match(coloured, /\x1b\[31;1mserver DOWN/);
+  assert(coloured.includes("\x1b[31;1mserver DOWN"));
   // deno-lint-ignore no-control-regex
   assert.equal(coloured.replace(/\x1b\[[\d;]*m/g, ""), text(inspection));
 });

@@ -1,0 +1,114 @@
+/** The inspector beside real C++ processes: it shows what they do, and they do not notice. */
+
+import assert from "node:assert/strict";
+import { inspect } from "../../inspect/inspect.ts";
+import type { Channel, Inspection } from "../../inspect/model.ts";
+import { sessionsOf, startClient, startServer, startShadow, until } from "../deployment.ts";
+import { withBalancedFds } from "../open_fds.ts";
+import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
+import { removeTraces } from "../traces.ts";
+
+/** Needs the C++ binaries (SUBSPACE_CPP_BIN), --allow-run, --allow-read and --allow-write. */
+const ignore = cppFolder === undefined || !mayRun;
+const reason = ignore
+  ? ` (skipped: ${mayRun ? "SUBSPACE_CPP_BIN is not set" : "needs permission to run"})`
+  : "";
+
+const channelOf = ({ channels }: Inspection, name: string): Channel | undefined =>
+  channels.find((channel) => channel.name === name);
+
+Deno.test({
+  name: "the inspector shows C++ processes while they work, through their shadow and their server" +
+    reason,
+  ignore,
+  fn: () =>
+    withBalancedFds(async () => {
+      const socket = uniqueSocket("server"), shadowSocket = uniqueSocket("shadow");
+      await using programs = new AsyncDisposableStack();
+      const all: Program[] = [];
+      const keep = (program: Program) => {
+        all.push(program);
+        return programs.use(program);
+      };
+      programs.defer(() => sessionsOf(all).forEach((session) => removeTraces(BigInt(session))));
+      const shadow = keep(
+        Program.start(`${cppFolder}/subspace_shadow`, [`--socket=${shadowSocket}`, "--log_level=debug"]),
+      );
+      await shadow.line(/Shadow listening on/);
+      const server = keep(await startServer("cpp", socket, [shadowSocket]));
+      await shadow.line(/init session_id=/);
+      const where = [`--socket=${socket}`, "--channel=/demo"];
+      const reader = keep(startClient("cpp", "sub", [...where, "--reliable"]));
+      const writer = keep(
+        startClient("cpp", "pub", [
+          ...where,
+          "--reliable",
+          "--num_slots=16",
+          "--frequency=200",
+          "--num_msgs=1000000",
+        ]),
+      );
+      await reader.line(/^Message 20:/);
+
+      const seen = await inspect(shadowSocket);
+      assert.deepEqual(seen.source, { kind: "shadow", socket: shadowSocket, pid: shadow.pid });
+      assert.deepEqual(seen.session?.server, { pid: server.pid, alive: true });
+      assert.deepEqual(seen.findings, []);
+      const demo = channelOf(seen, "/demo")!;
+      assert.deepEqual([demo.numSlots, demo.slotBytes, demo.buffers?.length], [16, 256, 1]);
+      assert.deepEqual(demo.publishers.map(({ process, reliable }) => [process?.pid, reliable]), [[
+        writer.pid,
+        true,
+      ]]);
+      assert.deepEqual(demo.subscribers.map(({ process, reliable }) => [process?.pid, reliable]), [[
+        reader.pid,
+        true,
+      ]]);
+      assert(demo.traffic!.messages >= 20 && demo.slots!.newestOrdinal >= 20);
+      const { free, owned, held, published, retired } = demo.slots!;
+      assert.equal(free + owned + held + published + retired, 16);
+      assert.equal(channelOf(seen, "/subspace/ChannelDirectory")?.type, "subspace.ChannelDirectory");
+
+      const told = await inspect(socket);
+      assert.deepEqual(told.source, { kind: "server", socket, pid: server.pid });
+      assert.equal(told.session?.id, seen.session?.id);
+      assert.deepEqual(
+        told.channels.map((
+          { name, id, numPublishers, numSubscribers },
+        ) => [name, id, numPublishers, numSubscribers]),
+        seen.channels.map((
+          { name, id, numPublishers, numSubscribers },
+        ) => [name, id, numPublishers, numSubscribers]),
+      );
+      assert(channelOf(told, "/demo")!.traffic!.messages >= demo.traffic!.messages);
+
+      // They go on as if nothing had happened, and the shadow has forgotten nothing.
+      const after = channelOf(told, "/demo")!.traffic!.messages;
+      await until("more messages", async () =>
+        channelOf(await inspect(shadowSocket), "/demo")!.traffic!.messages > after + 20);
+      assert(
+        !shadow.lines.some((line) =>
+          /remove/.test(line)
+        ),
+        shadow.lines.join("\n"),
+      );
+
+      await server.kill();
+      const dead = await inspect(shadowSocket);
+      assert.deepEqual(dead.session?.server, { pid: server.pid, alive: false });
+      assert.deepEqual(dead.findings.map(({ text }) => text), [
+        `the server is down: its process (${server.pid}) is gone`,
+      ]);
+      assert(channelOf(dead, "/demo")!.traffic!.messages > after);
+    }),
+});
+
+Deno.test({
+  name: "an empty C++ shadow has no session, and our inspector does not give it one" + reason,
+  ignore,
+  fn: async () => {
+    const socket = uniqueSocket("shadow");
+    await using _shadow = await startShadow("cpp", socket);
+    for (let i = 0; i < 3; i++) assert.deepEqual((await inspect(socket)).session, null);
+  },
+});
