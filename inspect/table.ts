@@ -100,9 +100,12 @@ export function printable(text: string): string {
 }
 
 const combining = /^[\p{Mn}\p{Me}]$/u;
-/** Characters that take two columns: East Asian wide and full-width ones, and emoji. */
-const wide =
-  /^(?:[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1b000}-\u{1b2ff}\u{20000}-\u{3fffd}]|\p{Emoji_Presentation})$/u;
+/** Blocks of East Asian wide and full-width characters. */
+const wideBlocks =
+  "\\u1100-\\u115f\\u2e80-\\u303e\\u3041-\\ua4cf\\ua960-\\ua97c\\uac00-\\ud7a3\\uf900-\\ufaff" +
+  "\\ufe30-\\ufe6f\\uff00-\\uff60\\uffe0-\\uffe6\\u{1b000}-\\u{1b2ff}\\u{20000}-\\u{3fffd}";
+/** Characters that take two columns of a terminal. */
+const wide = new RegExp(`^(?:[${wideBlocks}]|\\p{Emoji_Presentation})$`, "u");
 
 /** Columns that a text takes on a terminal. */
 export function displayWidth(text: string): number {

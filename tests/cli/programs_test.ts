@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { version } from "../../cli/version.ts";
 import { ExitCode } from "../../cli/exit_codes.ts";
 import { connectAbstract } from "../../ffi/unix_socket.ts";
-import { until } from "../deployment.ts";
+import { sessionsOf, until } from "../deployment.ts";
 import { inRepository, mayRun, Program, uniqueSocket } from "../program.ts";
+import { removeTraces } from "../traces.ts";
 
 /** Starting programs needs --allow-run and --allow-read. */
 const ignore = !mayRun;
@@ -24,6 +25,18 @@ async function run(program: "server" | "shadow" | "inspect", ...args: string[]):
   }).output();
   const decoder = new TextDecoder();
   return { code, out: decoder.decode(stdout), error: decoder.decode(stderr) };
+}
+
+/** Starts a shadow that says which sessions it keeps. */
+async function startShadow(socket: string): Promise<Program> {
+  const shadow = Program.deno("cli/shadow.ts", [`--socket=${socket}`, "--log_level=debug"]);
+  await shadow.line(/ shadow: {2}I: : Shadow listening on /);
+  return shadow;
+}
+
+/** What servers leave to a shadow outlives both. */
+function removeTracesOf(shadow: Program): Disposable {
+  return { [Symbol.dispose]: () => sessionsOf([shadow]).forEach((session) => removeTraces(BigInt(session))) };
 }
 
 test("every program has help and a version", async () => {
@@ -62,8 +75,8 @@ test("a wrong flag ends a program with one clear reason", async () => {
 test("server and shadow stop in order when asked to, and the exit code is 0", async () => {
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     const shadowSocket = uniqueSocket("shadow"), serverSocket = uniqueSocket("server");
-    await using shadow = Program.deno("cli/shadow.ts", [`--socket=${shadowSocket}`]);
-    await shadow.line(/ shadow: {2}I: : Shadow listening on /);
+    await using shadow = await startShadow(shadowSocket);
+    using _traces = removeTracesOf(shadow);
     await using server = Program.deno("cli/server.ts", [
       "--local",
       `--socket=${serverSocket}`,
@@ -81,8 +94,7 @@ test("server and shadow stop in order when asked to, and the exit code is 0", as
 
 test("a socket in use is an error with exit code 1", async () => {
   const socket = uniqueSocket("taken");
-  await using shadow = Program.deno("cli/shadow.ts", [`--socket=${socket}`]);
-  await shadow.line(/listening/);
+  await using _shadow = await startShadow(socket);
   const hint = "somebody listens there already: stop them, or choose another --socket\n";
   assert.deepEqual(await run("shadow", `--socket=${socket}`), {
     code: 1,
@@ -157,8 +169,8 @@ test("a server says in one line what it does not do", async () => {
 
 test("the inspector shows a shadow and a server, as text and as data", async () => {
   const shadowSocket = uniqueSocket("shadow"), serverSocket = uniqueSocket("server");
-  await using shadow = Program.deno("cli/shadow.ts", [`--socket=${shadowSocket}`]);
-  await shadow.line(/listening/);
+  await using shadow = await startShadow(shadowSocket);
+  using _traces = removeTracesOf(shadow);
   const empty = await run("inspect", `--socket=${shadowSocket}`);
   assert.equal(
     empty.out,
@@ -201,8 +213,7 @@ test("the inspector says in one line why it cannot, with exit code 1", async () 
 
 test("a closed standard output is no error", async () => {
   const socket = uniqueSocket("shadow");
-  await using shadow = Program.deno("cli/shadow.ts", [`--socket=${socket}`]);
-  await shadow.line(/listening/);
+  await using _shadow = await startShadow(socket);
   const child = new Deno.Command("/bin/sh", {
     args: ["-c", `"$@" 3>&1 >&- | head -0`, "sh", Deno.execPath(), "run", "--no-prompt", "--allow-ffi"]
       .concat(
