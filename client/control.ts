@@ -88,6 +88,8 @@ export class Control {
   /** Removals without an answer yet: pointless once the server has lost its memory. */
   readonly #removals = new Set<Exchange>();
   #session: Session | null = null;
+  /** Of servers before: what publishers and subscribers look at until they have new memory. */
+  #formerScbs = new DisposableStack();
   #serverPid = 0;
   #connected = false;
   #reattachments = 0;
@@ -281,6 +283,7 @@ export class Control {
   #greeted({ answer, serverPid }: Greeting): Exchange[] {
     const before = this.#session;
     this.#session = openSession(answer, before);
+    if (before !== null && before.scb !== this.#session.scb) this.#formerScbs.use(before.scb);
     // A server that is still the same process has hung up on us, and forgotten what we had. (One inside this process
     // may have been started anew.)
     const sameServer = serverPid !== 0 && serverPid === this.#serverPid && serverPid !== Deno.pid;
@@ -324,6 +327,8 @@ export class Control {
 
   #attached({ recreated, failed }: Attachment, again: boolean): void {
     this.#connected = true;
+    this.#formerScbs.dispose();
+    this.#formerScbs = new DisposableStack();
     this.#onProgress?.(null);
     if (!again) return;
     this.#reattachments++;
@@ -384,6 +389,7 @@ export class Control {
 
   #finish(): void {
     this.#link.close();
+    this.#formerScbs.dispose();
     this.#session?.scb[Symbol.dispose]();
     this.#session = null;
     this.#connected = false;
@@ -405,7 +411,6 @@ function openSession(answer: Answer, before: Session | null): Session {
       return { ...before, id: sessionId, userId, groupId };
     }
     const scb = SystemControlBlock.attach(fd);
-    before?.scb[Symbol.dispose]();
     return { id: sessionId, userId, groupId, scb };
   } catch (error) {
     closeAll(answer.fds);

@@ -64,6 +64,15 @@ class Deployment implements AsyncDisposable {
     return client;
   }
 
+  /** What the clients were told, for errors. */
+  get history(): string {
+    const tell = (change: ConnectionChange) =>
+      change.state === "lost"
+        ? "lost"
+        : `attached (recreated: ${change.recreated}, failed: ${change.failed.length})`;
+    return this.changes.map(tell).join(", ");
+  }
+
   peer(name: "peer_pub" | "peer_sub", ...args: string[]): Program {
     const program = Program.start(`${cppFolder}/${name}`, [`--socket=${this.socket}`, ...args]);
     this.#programs.push(program);
@@ -264,7 +273,12 @@ async function startTraffic(deployment: Deployment) {
     }
   })();
   const receiving = (async () => {
-    for await (const message of subscriber) assert.equal(checkPeerMessage(message.data), traffic.received++);
+    for await (const message of subscriber) {
+      const sequence = checkPeerMessage(message.data);
+      if (sequence !== traffic.received++) {
+        throw new Error(`lost: ${sequence} came, after ${deployment.history}`);
+      }
+    }
   })();
   traffic.stop = async () => {
     stopped = true;
