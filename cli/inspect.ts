@@ -12,7 +12,7 @@ const flags = {
     default: "/tmp/subspace_shadow",
     description: "Abstract Unix socket of a shadow, or of a server",
   }),
-  json: flag({ type: onOff, default: false, description: "Print the same as data" }),
+  json: flag({ type: onOff, default: false, description: "Print the same as JSON, with a schemaVersion" }),
   timeout: flag({ type: duration, default: 5000, description: "How long to wait for answers" }),
 };
 
