@@ -12,7 +12,7 @@ import { closeAll, type Fd } from "../ffi/fd.ts";
 import { SystemControlBlock } from "../shm/system_control_block.ts";
 import { ProtocolError } from "../wire/connection.ts";
 import { AnswerFds } from "./answer.ts";
-import { ConnectionError, RequestError, TimeoutError } from "./errors.ts";
+import { ClosedError, ConnectionError, RequestError, TimeoutError } from "./errors.ts";
 import { type Answer, type Exchange, type Greeting, type RequestInit, ServerLink } from "./server_link.ts";
 
 const log = getLogger(["subspace", "client"]);
@@ -183,6 +183,7 @@ export class Control {
     undo: (answer: Answer) => void = (answer) => closeAll(answer.fds),
   ): Promise<Result> {
     return new Promise((resolve, reject) => {
+      if (this.#closed) throw new ClosedError(`Cannot ${what}: the client is closed`);
       let late = false;
       const exchange: Exchange = {
         request,
@@ -217,6 +218,10 @@ export class Control {
       `create a ${handle.title}`,
       handle.createRequest(false),
       (answer) => {
+        if (this.#closed) {
+          this.#undo(handle, answer);
+          throw new ClosedError(`Cannot create a ${handle.title}: the client was closed`);
+        }
         handle.adopt(answer);
         this.#handles.add(handle);
       },

@@ -75,6 +75,11 @@ export class Message implements Disposable {
     this.#released();
   }
 
+  /** For its subscriber: it was released with all others. */
+  expire(): void {
+    this.#held = false;
+  }
+
   [Symbol.dispose](): void {
     this.release();
   }

@@ -63,6 +63,7 @@ export class Publisher implements Disposable, AsyncDisposable {
   /** num_sub_updates when the triggers were asked for; -1: never. */
   #seenUpdates = -1;
   #refreshing = false;
+  #wantsKinds = false;
   /** Where the buffer is that the user may be writing to. */
   #lent: PublishingEnd | null = null;
   #sent = 0;
@@ -309,17 +310,20 @@ export class Publisher implements Disposable, AsyncDisposable {
     this.#peers = peers;
     this.#seenUpdates = seenUpdates;
     peers.ring();
-    if (attached.end.wantsSubscriberKinds) this.#askKinds(attached);
+    this.#wantsKinds = attached.end.wantsSubscriberKinds;
   }
 
   #checkTopology(attached: Attached): void {
+    if (this.#wantsKinds) this.#askKinds(attached);
     const updates = attached.blocks.counters.numSubUpdates;
     if (updates === this.#seenUpdates || this.#refreshing) return;
     const request = { request: { case: "getTriggers" as const, value: { channelName: this.channel } } };
-    this.#refreshing = this.#control.refresh(request, (answer) => {
+    this.#refreshing = true; // Until it is settled, which may be at once.
+    const sent = this.#control.refresh(request, (answer) => {
       this.#refreshing = false;
       if (answer !== null) this.#refreshed(attached, answer, updates);
     });
+    if (!sent) this.#refreshing = false;
   }
 
   #refreshed(attached: Attached, answer: Answer, updates: number): void {
@@ -337,8 +341,10 @@ export class Publisher implements Disposable, AsyncDisposable {
   #askKinds(attached: Attached): void {
     const updates = attached.blocks.counters.numSubUpdates;
     const request = { request: { case: "getChannelInfo" as const, value: { channelName: this.channel } } };
-    this.#control.refresh(request, (answer) => {
-      if (answer === null || this.#attached !== attached) return closeAll(answer?.fds ?? []);
+    this.#wantsKinds = false;
+    const sent = this.#control.refresh(request, (answer) => {
+      if (answer === null) return void (this.#wantsKinds = true);
+      if (this.#attached !== attached) return closeAll(answer.fds);
       quietly(() =>
         openAnswer(answer, "getChannelInfo", `learn who subscribes to ${this.channel}`, ({ channels }) => {
           const participants = channels.flatMap((channel) => channel.participants);
@@ -347,6 +353,7 @@ export class Publisher implements Disposable, AsyncDisposable {
         })
       );
     });
+    if (!sent) this.#wantsKinds = true;
   }
 
   #release(failure: Error | null): void {

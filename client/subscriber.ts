@@ -281,6 +281,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
 
   #dispose(attached: Attached): void {
     this.#outdated.delete(attached);
+    for (const message of attached.messages) message?.expire();
     attached.end?.[Symbol.dispose]();
     attached.blocks[Symbol.dispose]();
   }
@@ -310,10 +311,12 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     const request: RequestInit = attached.end === null
       ? this.#createRequest(true)
       : { request: { case: "getTriggers", value: { channelName: this.channel } } };
-    this.#refreshing = this.#control.refresh(request, (answer) => {
+    this.#refreshing = true; // Until it is settled, which may be at once.
+    const sent = this.#control.refresh(request, (answer) => {
       this.#refreshing = false;
       if (answer !== null) this.#refreshed(attached, answer, updates);
     });
+    if (!sent) this.#refreshing = false;
   }
 
   #refreshed(attached: Attached, answer: Answer, updates: number): void {

@@ -60,6 +60,10 @@ class Restartable implements AsyncDisposable {
     return client;
   }
 
+  get numChannels(): number {
+    return this.#server!.table.size;
+  }
+
   /** What the last re-attachment came to. */
   get outcome(): { recreated: string[]; failed: string[] } {
     const change = this.changes.at(-1);
@@ -173,6 +177,35 @@ test("many restarts, with traffic: each message comes, in order, once", true, as
   await eventually("everything has arrived", () => received === sent);
   await subscriber.close();
   await receiving;
+});
+
+test("a question that the server dies upon is asked again", true, async (server) => {
+  const [client, other] = [await server.connect(), await server.connect()];
+  const publisher = await client.createPublisher("/a", { slotBytes: 64, numSlots: 8 });
+  await other.createSubscriber("/a");
+  const stopping = server.stop();
+  publisher.publish(bytes("who is there?"));
+  await stopping;
+  await server.restart();
+  const subscriber = await other.createSubscriber("/a");
+  readAll(subscriber);
+  const waiting = subscriber.wait();
+  publisher.publish(bytes("x"));
+  assert(await waiting);
+});
+
+test("requests on their way when the client is closed leave nothing behind", true, async (server) => {
+  const client = await server.connect();
+  const creations = [
+    client.createSubscriber("/a"),
+    client.createPublisher("/a", { slotBytes: 64, numSlots: 8, reliable: true }),
+  ];
+  const refused = creations.map((creation) => assert.rejects(creation, ClosedError));
+  await client.close();
+  await Promise.all(refused);
+  const other = await server.connect();
+  await eventually("nothing is left at the server", () => server.numChannels === 0);
+  await assert.rejects(other.channelInfo("/a"), RequestError);
 });
 
 test("without a shadow channels start anew, and the user is told which", false, async (server) => {

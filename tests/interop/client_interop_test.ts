@@ -53,6 +53,10 @@ class Deployment implements AsyncDisposable {
     this.#programs.push(this.#server);
   }
 
+  signalServer(signal: Deno.Signal): void {
+    this.#server!.signal(signal);
+  }
+
   async killServer(): Promise<void> {
     await this.#server!.kill();
   }
@@ -157,7 +161,7 @@ test(
   async (deployment) => {
     const client = await deployment.connect();
     const args = ["--channel=/x", "--reliable", "--count=3000"];
-    const peers = [deployment.peer("peer_sub", ...args)];
+    const peers = [deployment.peer("peer_sub", ...args), deployment.peer("peer_sub", ...args)];
     for (const peer of peers) await peer.line(/^ready$/);
     const publisher = await client.createPublisher("/x", { slotBytes: 64, numSlots: 16, reliable: true });
     await sendPeerMessages(publisher, 3000, SIZES);
@@ -313,6 +317,25 @@ test(
     for (const change of deployment.changes) {
       if (change.state === "attached") assert.deepEqual([change.recreated, change.failed], [[], []]);
     }
+  },
+);
+
+test(
+  "the C++ server is stopped: whoever is there goes on, and what changed is learnt later",
+  false,
+  async (deployment) => {
+    const traffic = await startTraffic(deployment);
+    const client = await deployment.connect();
+    await eventually("traffic", () => traffic.received > 100);
+    deployment.signalServer("SIGSTOP");
+    const asked = client.createSubscriber("/traffic");
+    const progress = traffic.received;
+    await eventually("traffic without a server", () => traffic.received > progress + 1000);
+    deployment.signalServer("SIGCONT");
+    const subscriber = await asked;
+    assert(await subscriber.wait());
+    await traffic.stop();
+    assert(traffic.clients.every((client) => client.reattachments === 0));
   },
 );
 
