@@ -27,7 +27,7 @@ export interface PublisherOptions {
   fixedSize?: boolean;
   /** What the messages are, such as the name of a protobuf; checked by the server, for equality. Default: unknown. */
   type?: string | Uint8Array;
-  /** Publishers that the channel may have; 0: any number. Default: 0. */
+  /** Publishers that the channel may have, 0 for any number. Default: 0. */
   maxPublishers?: number;
   /** Bytes for a checksum in front of each message. Default: 4. */
   checksumBytes?: number;

@@ -21,7 +21,7 @@ export interface SubscriberOptions {
   type?: string | Uint8Array;
   /** Messages that may be held at a time. Default: 1. */
   maxActiveMessages?: number;
-  /** Subscribers that the channel may have; 0: any number. Default: 0. */
+  /** Subscribers that the channel may have, 0 for any number. Default: 0. */
   maxSubscribers?: number;
 }
 
