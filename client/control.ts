@@ -110,10 +110,6 @@ export class Control {
     return this.#connected;
   }
 
-  get closed(): boolean {
-    return this.#closed;
-  }
-
   /** How many times everything was made known to a server again. */
   get reattachments(): number {
     return this.#reattachments;
