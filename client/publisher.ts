@@ -247,7 +247,9 @@ export class Publisher implements Disposable, AsyncDisposable {
   #adopt(answer: Answer): boolean {
     const what = `create a publisher on ${this.channel}`;
     return openAnswer(answer, "createPublisher", what, (body, fds) => {
-      const known = this.#attached?.publisherId === body.publisherId ? this.#attached : null;
+      const before = this.#attached;
+      const goesOn = before?.publisherId === body.publisherId && before.end.ownsSlot;
+      const known = goesOn ? before : null;
       using cleanup = new DisposableStack();
       try {
         const blocks = takeBlocks(this.#control, this.channel, body, null, fds, known);

@@ -6,7 +6,7 @@ import { arena } from "./arena.ts";
 import { MessageBuffers } from "./buffers.ts";
 import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
 import type { ControlBlocks } from "./control_blocks.ts";
-import { grownSlotBytes, Limit, Prefix, prefixBytes, Slot, SlotFlag } from "./layout.ts";
+import { grownSlotBytes, Limit, ownedRefs, Prefix, prefixBytes, Slot, SlotFlag } from "./layout.ts";
 import { RetirementNotifier } from "./retirement.ts";
 import { PublisherStruct, SnapshotEntry } from "./structs.ts";
 
@@ -100,6 +100,13 @@ export class PublishingEnd implements Disposable {
   /** The slot held, -1 for none. */
   get slotId(): number {
     return this.#holdsSlot ? this.#u32[this.#word + PublisherStruct.slotId / 4] : -1;
+  }
+
+  /** Whether the slot held is its own still: a server that takes a publisher for gone gives its slot to others. */
+  get ownsSlot(): boolean {
+    if (!this.#holdsSlot) return true;
+    const slot = this.#u32[this.#word + PublisherStruct.slot / 4];
+    return this.#arena.view.getBigUint64(slot + Slot.refs, true) === ownedRefs(this.#options.id);
   }
 
   /** Ordinal of the message published last, 0 for none. */

@@ -400,6 +400,16 @@ Deno.test("whether something is unread can be asked without reading it", () => {
   assert(!subscriber.mayHaveUnread);
 });
 
+Deno.test("a publisher that was taken for gone knows that its slot is not its own", () => {
+  using channel = new LocalChannel();
+  using publisher = channel.publisher(0);
+  assert(publisher.ownsSlot);
+  channel.registry.removePublisher(0);
+  assert(!publisher.ownsSlot);
+  using reliable = channel.publisher(1, { reliable: true });
+  assert(reliable.ownsSlot, "it holds none");
+});
+
 Deno.test("an activation is nothing unread, and what comes after it is", () => {
   using channel = new LocalChannel();
   using publisher = channel.publisher(0, { reliable: true });
