@@ -20,22 +20,29 @@ const CONTROL = 128;
 const CONTROL_BYTES = 1040;
 const header = new Uint8Array(CONTROL + CONTROL_BYTES);
 const headerView = new DataView(header.buffer);
-const base = addressOf(header);
-headerView.setBigUint64(16, base + BigInt(IOVEC), true);
+const base = addressOf(header.buffer);
+headerView.setBigUint64(16, BigInt(base + IOVEC), true);
 headerView.setBigUint64(24, 1n, true);
 
-function addressOf(bytes: Uint8Array<ArrayBuffer>): bigint {
-  return Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
+/** Where the buffer of the last call is: asking takes longer than the call, and mostly it is the same again. */
+let payload: { readonly buffer: ArrayBuffer; readonly address: number } = {
+  buffer: header.buffer,
+  address: base,
+};
+
+function addressOf(buffer: ArrayBuffer): number {
+  return Number(Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer)));
 }
 
-function setPayload(bytes: Uint8Array<ArrayBuffer>): void {
-  headerView.setBigUint64(IOVEC, addressOf(bytes), true);
-  headerView.setBigUint64(IOVEC + 8, BigInt(bytes.length), true);
+function setPayload({ buffer, byteOffset, length }: Uint8Array<ArrayBuffer>): void {
+  if (payload.buffer !== buffer) payload = { buffer, address: addressOf(buffer) };
+  headerView.setBigUint64(IOVEC, BigInt(payload.address + byteOffset), true);
+  headerView.setUint32(IOVEC + 8, length, true);
 }
 
 function setControl(length: number): void {
-  headerView.setBigUint64(32, length === 0 ? 0n : base + BigInt(CONTROL), true);
-  headerView.setBigUint64(40, BigInt(length), true);
+  headerView.setBigUint64(32, length === 0 ? 0n : BigInt(base + CONTROL), true);
+  headerView.setUint32(40, length, true);
 }
 
 /**
@@ -86,7 +93,7 @@ export function receiveMessage(socket: Fd, into: Uint8Array<ArrayBuffer>): Recei
     if (error === Errno.EAGAIN || error === Errno.EINTR) return null;
     throw new SystemError("receive from a socket", error);
   }
-  const fds = readControl(Number(headerView.getBigUint64(40, true)));
+  const fds = readControl(headerView.getUint32(40, true));
   if ((headerView.getInt32(48, true) & MSG_CTRUNC) !== 0) {
     for (const fd of fds) fd.close();
     throw new SystemError("receive fds: more came than fit, or this process has no fd left", Errno.EMFILE);
@@ -97,7 +104,7 @@ export function receiveMessage(socket: Fd, into: Uint8Array<ArrayBuffer>): Recei
 function readControl(length: number): Fd[] {
   const fds: Fd[] = [];
   for (let at = 0; at + 16 <= length;) {
-    const bytes = Number(headerView.getBigUint64(CONTROL + at, true));
+    const bytes = headerView.getUint32(CONTROL + at, true);
     if (bytes < 16) break;
     const level = headerView.getInt32(CONTROL + at + 8, true);
     const type = headerView.getInt32(CONTROL + at + 12, true);
