@@ -17,9 +17,11 @@ import { type Answer, type Exchange, type Greeting, type RequestInit, ServerLink
 
 const log = getLogger(["subspace", "client"]);
 
-/** Hot calls between two looks at the socket: while something is under way, and else. */
+/** Hot calls between two looks at the socket while something is under way; and else, at the clock. */
 const BUSY_CALLS = 8;
 const IDLE_CALLS = 64;
+/** Between two looks at the socket while nothing is under way: each takes as long as reading several messages. */
+const LOOK_EVERY_MS = 1;
 
 /** How long closing waits for the server to hear of it. */
 const CLOSE_MS_MAX = 1000;
@@ -95,6 +97,7 @@ export class Control {
   #reattachments = 0;
   #onProgress: ((failure: Error | null) => void) | null = null;
   #credit = IDLE_CALLS;
+  #lookedAt = 0;
   #closed = false;
 
   constructor(options: ControlOptions) {
@@ -161,8 +164,14 @@ export class Control {
 
   /** To be called by every hot operation: looks at the socket now and then. */
   tick(): void {
-    if (--this.#credit > 0) return;
-    this.#credit = this.#link.busy ? BUSY_CALLS : IDLE_CALLS;
+    if (--this.#credit <= 0) this.#look();
+  }
+
+  #look(): void {
+    const { busy } = this.#link, now = performance.now();
+    this.#credit = busy ? BUSY_CALLS : IDLE_CALLS;
+    if (!busy && now - this.#lookedAt < LOOK_EVERY_MS) return;
+    this.#lookedAt = now;
     this.#link.pump();
   }
 

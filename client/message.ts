@@ -14,6 +14,7 @@ export class Message implements Disposable {
   readonly #prefixBytes: number;
   readonly #released: () => void;
   #slot: Uint8Array<ArrayBuffer> | null = null;
+  #size = 0;
   #data = new Uint8Array();
   #ordinal = 0;
   #held = false;
@@ -28,8 +29,9 @@ export class Message implements Disposable {
   /** For its subscriber: this is the message that was read last now. */
   take(): this {
     const slot = this.#end.slotView, size = this.#end.size;
-    if (slot !== this.#slot || size !== this.#data.length) {
+    if (slot !== this.#slot || size !== this.#size) {
       this.#slot = slot;
+      this.#size = size;
       this.#data = slot.subarray(0, size);
     }
     this.#ordinal = this.#end.ordinal;

@@ -318,7 +318,10 @@ export class Publisher implements Disposable, AsyncDisposable {
   #checkTopology(attached: Attached): void {
     if (this.#wantsKinds) this.#askKinds(attached);
     const updates = attached.blocks.counters.numSubUpdates;
-    if (updates === this.#seenUpdates || this.#refreshing) return;
+    if (updates !== this.#seenUpdates && !this.#refreshing) this.#refresh(attached, updates);
+  }
+
+  #refresh(attached: Attached, updates: number): void {
     const request = { request: { case: "getTriggers" as const, value: { channelName: this.channel } } };
     this.#refreshing = true; // Until it is settled, which may be at once.
     const sent = this.#control.refresh(request, (answer) => {

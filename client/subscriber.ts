@@ -193,15 +193,18 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
   }
 
   #take(attached: Attached, end: ReadingEnd): Message {
-    this.#drops += end.dropped;
+    if (end.dropped > 0) this.#drops += end.dropped;
     const { slotId } = end;
-    const message = attached.messages[slotId] ??= new Message(
+    return (attached.messages[slotId] ?? this.#makeMessage(attached, end, slotId)).take();
+  }
+
+  #makeMessage(attached: Attached, end: ReadingEnd, slotId: number): Message {
+    return attached.messages[slotId] = new Message(
       end,
       slotId,
       attached.prefixBytes,
       () => this.#released(attached),
     );
-    return message.take();
   }
 
   #released(attached: Attached): void {
@@ -307,7 +310,10 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
 
   #checkTopology(attached: Attached): void {
     const updates = attached.blocks.counters.numPubUpdates;
-    if (updates === this.#seenUpdates || this.#refreshing) return;
+    if (updates !== this.#seenUpdates && !this.#refreshing) this.#refresh(attached, updates);
+  }
+
+  #refresh(attached: Attached, updates: number): void {
     const request: RequestInit = attached.end === null
       ? this.#createRequest(true)
       : { request: { case: "getTriggers", value: { channelName: this.channel } } };

@@ -51,6 +51,7 @@ export class MessageBuffers implements Disposable {
   readonly #buffers: Buffer[] = [];
   /** Buffers but the last that are mapped: those that may be unmapped one day. */
   #numOlder = 0;
+  #newestSlotBytes = 0;
   /** Address of the slot size of each buffer, 0 where it is not mapped: the core's `slotBytes`. */
   readonly table: number;
 
@@ -66,7 +67,7 @@ export class MessageBuffers implements Disposable {
 
   /** Slot size of the last buffer; 0 where there is none. */
   get newestSlotBytes(): number {
-    return this.#buffers.at(-1)?.slotBytes ?? 0;
+    return this.#newestSlotBytes;
   }
 
   slotBytes(index: number): number {
@@ -220,6 +221,7 @@ export class MessageBuffers implements Disposable {
     const index = this.count;
     if (index > 0 && this.#buffers[index - 1].mapping !== null) this.#numOlder++;
     this.#buffers.push({ mapping: null, slotBytes: 0, held: 0, payloads: [], prefixes: [] });
+    this.#newestSlotBytes = 0;
     if (mapping !== null) this.#use(index, mapping);
   }
 
@@ -229,6 +231,7 @@ export class MessageBuffers implements Disposable {
     buffer.slotBytes = this.#slotBytesOf(mapping.byteLength);
     this.#arena.u32[(this.table >>> 2) + index] = buffer.slotBytes;
     if (index < this.count - 1) this.#numOlder++;
+    else this.#newestSlotBytes = buffer.slotBytes;
   }
 
   #drop(index: number): void {

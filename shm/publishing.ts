@@ -111,7 +111,8 @@ export class PublishingEnd implements Disposable {
 
   /** Ordinal of the message published last, 0 for none. */
   get ordinal(): number {
-    return this.#arena.u64(this.#struct + PublisherStruct.ordinal);
+    const u32 = this.#u32, word = this.#word + PublisherStruct.ordinal / 4;
+    return u32[word] + u32[word + 1] * 0x1_0000_0000;
   }
 
   /** CLOCK_MONOTONIC at the last publication, in nanoseconds. */

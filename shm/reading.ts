@@ -42,6 +42,7 @@ export class ReadingEnd implements Disposable {
   readonly #struct: number;
   /** Index of the struct's first word. */
   readonly #word: number;
+  readonly #memory: DisposableStack;
   readonly #retirement = new RetirementNotifier();
   /** Per slot: 1 + the index of the buffer of the message held, 0 for none. */
   readonly #held: Uint16Array<ArrayBuffer>;
@@ -50,6 +51,15 @@ export class ReadingEnd implements Disposable {
   /** Whether reliable publishers may wait for this subscriber to be there, or for what it let go unread. */
   #greets = true;
   #disposed = false;
+
+  /** Slot of the message read last. For reading only, like the rest of what is said of it. */
+  slotId = 0;
+  /** Bytes of the message read last. */
+  size = 0;
+  /** Ordinal of the message read last. */
+  ordinal = 0;
+  /** Messages missed between the one read last and the one before. */
+  dropped = 0;
 
   /** @throws {RangeError} If ids or sizes are impossible. */
   constructor(options: ReadingEndOptions) {
@@ -87,23 +97,6 @@ export class ReadingEnd implements Disposable {
     this.#memory = cleanup.move();
   }
 
-  readonly #memory: DisposableStack;
-
-  /** Slot of the message read last. */
-  get slotId(): number {
-    return this.#u32[this.#word + SubscriberStruct.slotId / 4];
-  }
-
-  /** Bytes of the message read last. */
-  get size(): number {
-    return this.#u32[this.#word + SubscriberStruct.messageSize / 4];
-  }
-
-  /** Ordinal of the message read last. */
-  get ordinal(): number {
-    return this.#arena.u64(this.#struct + SubscriberStruct.ordinal);
-  }
-
   /** CLOCK_MONOTONIC at publication of the message read last, in nanoseconds. */
   get timestampNs(): bigint {
     return this.#arena.view.getBigUint64(this.#struct + SubscriberStruct.timestamp, true);
@@ -117,11 +110,6 @@ export class ReadingEnd implements Disposable {
   /** Whether the message read last is an activation. */
   get isActivation(): boolean {
     return this.#u32[this.#word + SubscriberStruct.activation / 4] !== 0;
-  }
-
-  /** Messages missed between the one read last and the one before. */
-  get dropped(): number {
-    return this.#u32[this.#word + SubscriberStruct.drops / 4];
   }
 
   /** The slot of the message read last, to its end; the message is the first `size` bytes. The same view every time. */
@@ -218,11 +206,20 @@ export class ReadingEnd implements Disposable {
   }
 
   #hold(slotId: number): true {
-    const index = this.#u32[this.#word + SubscriberStruct.bufferIndex / 4];
+    const u32 = this.#u32, word = this.#word, index = u32[word + SubscriberStruct.bufferIndex / 4];
+    this.#describeMessage();
+    this.dropped = u32[word + SubscriberStruct.drops / 4];
     this.#held[slotId] = index + 1;
     this.#buffers.hold(index);
-    if (this.#u32[this.#word + SubscriberStruct.madeRoom / 4] !== 0) this.#tellOfRoom();
+    if (u32[word + SubscriberStruct.madeRoom / 4] !== 0) this.#tellOfRoom();
     return true;
+  }
+
+  #describeMessage(): void {
+    const u32 = this.#u32, word = this.#word, ordinal = word + SubscriberStruct.ordinal / 4;
+    this.slotId = u32[word + SubscriberStruct.slotId / 4];
+    this.size = u32[word + SubscriberStruct.messageSize / 4];
+    this.ordinal = u32[ordinal] + u32[ordinal + 1] * 0x1_0000_0000;
   }
 
   /** Goes on where the core has read nothing. */
@@ -238,6 +235,7 @@ export class ReadingEnd implements Disposable {
     if (outcome >= 0) return this.#hold(outcome);
     this.#tellOfRoom();
     if (outcome === Outcome.malformed) {
+      this.#describeMessage();
       const index = this.#u32[this.#word + SubscriberStruct.bufferIndex / 4];
       throw new ControlBlockError(
         `Cannot read message ${this.ordinal} of channel ${this.#options.resolvedName}: slot ${this.slotId} of ` +
