@@ -31,8 +31,9 @@ import type {
 import { clientBufferKey } from "../wire/state_dump.ts";
 import { Channel } from "./channel.ts";
 import type { Host } from "./host.ts";
-import { wakeOthers, withdraw } from "./departure.ts";
+import { wakeOthers, wakeReliablePublishers, withdraw } from "./departure.ts";
 import { IdPool } from "./id_pool.ts";
+import { LostReferences } from "./lost_references.ts";
 import { bufferStem, removeMessageBuffers } from "./message_buffers.ts";
 import { type BufferLayout, PhysicalChannel } from "./physical_channel.ts";
 import type { ReplicationSource } from "./replication.ts";
@@ -78,6 +79,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
   /** Names of physical channels, as they are in the names of message buffers. */
   readonly #bufferNames = new Map<string, string>();
   readonly #orphans = new Set<User>();
+  readonly #lostReferences = new LostReferences();
   /** Publishers that are gone, but may still be writing to subscriber queues: their ids are nobody else's as yet. */
   readonly #unsettled = new Set<{ physical: PhysicalChannel; id: number; pid: bigint }>();
   /** Told of every change; nothing until it is set. */
@@ -229,6 +231,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
       this.removeIfEmpty(physical.channel);
     } else {
       removeMessageBuffers(this.host, this.sessionId, physical);
+      this.#lostReferences.forget(physical);
       physical.close();
       physical.counters.clear();
       this.#bufferNames.delete(bufferStem(name));
@@ -353,6 +356,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     else this.#unsettled.add({ physical, id, pid: record.info.processId });
     user.client?.users.delete(user);
     this.#orphans.delete(user);
+    if (user.kind === "subscriber" && !asked) this.#lostReferences.noteDeparture(physical);
     wakeOthers(this.host, user);
     closeAll(userFds(user));
     this.removeIfEmpty(channel);
@@ -366,7 +370,8 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /**
    * Removes the orphans whose process is dead: nobody will come back for them. Frees the ids of publishers that had
-   * not left the queues when they were removed, and have since. Returns how many orphans there were.
+   * not left the queues when they were removed, and have since, and messages that dead subscribers still seem to hold.
+   * To be called every few seconds. Returns how many orphans there were.
    */
   reapOrphans(): number {
     const dead = [...this.#orphans].filter(({ record }) => this.#isDead(record.info.processId));
@@ -380,6 +385,9 @@ export class ChannelTable implements ReplicationSource, Disposable {
       if (!exists) continue;
       physical.registry.clearHazard(id);
       physical.userIds.release(id);
+    }
+    for (const physical of this.#lostReferences.reclaim()) {
+      wakeReliablePublishers(this.host, physical.channels());
     }
     return dead.length;
   }

@@ -1,6 +1,7 @@
 /** What a user leaves behind in its channel, and who has to know that it is gone (specification, section 5.13). */
 
 import { getLogger } from "@logtape/logtape";
+import type { Channel } from "./channel.ts";
 import type { Host } from "./host.ts";
 import type { PhysicalChannel } from "./physical_channel.ts";
 import type { User } from "./users.ts";
@@ -58,10 +59,15 @@ function notifyRetired(host: Host, physical: PhysicalChannel, slot: number): voi
 export function wakeOthers(host: Host, { kind, channel }: User): void {
   const { physical } = channel;
   const concerned = channel.isMultiplexer ? physical.channels() : new Set([channel, physical.channel]);
-  for (const { publishers, subscribers } of concerned) {
-    if (kind === "publisher") { for (const { record } of subscribers.values()) host.trigger(record.trigger); }
-    else {for (const { record } of publishers.values()) {
-        if (record.info.isReliable) host.trigger(record.trigger);
-      }}
+  if (kind === "subscriber") return wakeReliablePublishers(host, concerned);
+  for (const { subscribers } of concerned) {
+    for (const { record } of subscribers.values()) host.trigger(record.trigger);
+  }
+}
+
+/** Has reliable publishers look again for a slot. */
+export function wakeReliablePublishers(host: Host, channels: Iterable<Channel>): void {
+  for (const { publishers } of channels) {
+    for (const { record } of publishers.values()) if (record.info.isReliable) host.trigger(record.trigger);
   }
 }

@@ -19,6 +19,8 @@ export interface CoreExports {
   removeSubscriber(channel: number, id: number, reliable: number, scratch: number): number;
   removePublisher(channel: number, id: number): void;
   clearHazard(channel: number, publisherId: number): void;
+  suspectReferences(channel: number, suspects: number): number;
+  freeReferences(channel: number, suspects: number, reliable: number): number;
 
   checkArena(channel: number): number;
   allocateQueue(channel: number, subscriberId: number, capacity: number, dropOldest: number): number;

@@ -10,6 +10,9 @@ export class QueueArenaFullError extends Error {
   override readonly name = "QueueArenaFullError";
 }
 
+/** Slots that may be held by nobody: a refs word per slot, 0 for those that are in order. */
+export type Suspects = Uint8Array<ArrayBuffer>;
+
 /** The server's hand on the control blocks of a channel. None of it waits for anybody. */
 export class Registry {
   readonly #arena = arena();
@@ -62,6 +65,37 @@ export class Registry {
   clearHazard(publisherId: number): void {
     checkUser(publisherId);
     this.#arena.core.clearHazard(this.#blocks.struct, publisherId);
+  }
+
+  /**
+   * Looks for references to messages that subscribers left which were killed between two instructions.
+   *
+   * @returns The suspected slots, for `freeReferences`; null where there are none. Subscribers that are at work right
+   * now are suspected too.
+   */
+  suspectReferences(): Suspects | null {
+    const { numSlots } = this.#blocks;
+    if (numSlots === 0) return null;
+    return this.#withArray(8 * numSlots, (address) => {
+      if (this.#arena.core.suspectReferences(this.#blocks.struct, address) === 0) return null;
+      return this.#arena.u8.slice(address, address + 8 * numSlots);
+    });
+  }
+
+  /**
+   * Frees the references of suspected slots in which nothing has changed since. Call it when every living subscriber
+   * has long gone on, seconds later. Reliable publishers may have waited: trigger them.
+   *
+   * @param reliableIds Who of the subscribers is reliable.
+   * @returns In how many slots something was freed.
+   */
+  freeReferences(suspects: Suspects, reliableIds: Iterable<number>): number {
+    return this.#withArray(suspects.length + Limit.users / 8, (address) => {
+      const bits = address + suspects.length;
+      this.#arena.u8.set(suspects, address);
+      for (const id of reliableIds) this.#arena.u8[bits + (id >> 3)] |= 1 << (id & 7);
+      return this.#arena.core.freeReferences(this.#blocks.struct, address, bits);
+    });
   }
 
   /** How many times a publisher is among the subscriber queues at this moment. */
@@ -162,12 +196,15 @@ export class Registry {
 
   /** Room for a snapshot of all slots and for a number per user: what the core's functions ask for. */
   #withScratch<T>(use: (address: number) => T): T {
-    const bytes = Math.max(SnapshotEntry.bytes * this.#blocks.numSlots, 4 * Limit.users);
-    const address = this.#arena.allocate(bytes);
+    return this.#withArray(Math.max(SnapshotEntry.bytes * this.#blocks.numSlots, 4 * Limit.users), use);
+  }
+
+  #withArray<T>(byteLength: number, use: (address: number) => T): T {
+    const address = this.#arena.allocate(byteLength);
     try {
       return use(address);
     } finally {
-      this.#arena.free(address, bytes);
+      this.#arena.free(address, byteLength);
     }
   }
 }

@@ -6,3 +6,4 @@ export { assignBuffer, claimReliable, claimUnreliable } from "./claim";
 export { mayHaveUnread, readNewest, readNext, release, skipEntry } from "./read";
 export { clearHazard, registerSubscriber, removePublisher, removeSubscriber } from "./registry";
 export { allocateQueue, checkArena, reconcileQueues, retireQueue } from "./queue_arena";
+export { freeReferences, suspectReferences } from "./reclaim";

@@ -172,7 +172,6 @@ export function abandonSlot(publisher: u32): void {
   if (!slot || atomic.load<u64>(slot) != mine) return;
   store<u64>(slot, 0, SLOT_ORDINAL);
   store<u64>(slot, 0, SLOT_TIMESTAMP);
-  if (atomic.cmpxchg<u64>(slot, mine, 0) != mine) return;
   withdraw(channel, id, load<i32>(publisher, PUBLISHER_STRUCT_VCHAN));
-  setBit(load<u32>(channel, CHANNEL_STRUCT_RETIRED), id);
+  if (atomic.cmpxchg<u64>(slot, mine, 0) == mine) setBit(load<u32>(channel, CHANNEL_STRUCT_RETIRED), id);
 }

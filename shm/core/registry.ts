@@ -118,8 +118,9 @@ export function removePublisher(channel: u32, id: u32): void {
     const slot = slotAt(channel, slotId);
     if (atomic.load<u64>(slot) != mine) continue;
     store<u64>(slot, 0, SLOT_ORDINAL);
-    atomic.store<u64>(slot, 0);
+    // Before the slot is anybody's again: the bits of a message that is published in it must stay.
     withdraw(channel, slotId, -1);
+    atomic.store<u64>(slot, 0);
     setBit(load<u32>(channel, CHANNEL_STRUCT_RETIRED), slotId);
   }
 }

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { Server } from "../../server/server.ts";
-import { Ccb, QueueIndex } from "../../shm/layout.ts";
+import { Ccb, decodeRefs, QueueIndex, Slot } from "../../shm/layout.ts";
 import { bufferName } from "../../shm/buffer_names.ts";
 import { PublishingEnd } from "../../shm/publishing.ts";
 import { ReadingEnd } from "../../shm/reading.ts";
@@ -280,6 +280,35 @@ test("the id of a publisher that died among the queues is free when its process 
   registry.setHazard(publisherId, 0);
   server.table.reapOrphans();
   assert.equal((await client.createPublisher("c", traits)).publisherId, publisherId);
+});
+
+test("a reference that a subscriber left when it died is freed, and those of the living are not", async ({ server, connect }) => {
+  const client = await connect(), dies = await connect();
+  const { publisherId } = await client.createPublisher("c", { numSlots: 8 });
+  const { subscriberId } = await client.createSubscriber("c");
+  const victim = await dies.createSubscriber("c");
+  const { publisher, subscriber } = ends(server, "c", publisherId, subscriberId);
+  publisher.buffer();
+  publisher.publish(1);
+  assert(subscriber.readNext());
+  const { blocks } = channelOf(server, "c").physical;
+  using ccb = Mapping.map(blocks.ccbFd, blocks.bytes);
+  const slot = Ccb.slots + Slot.bytes * subscriber.slotId;
+  const held = () => decodeRefs(ccb.view.getBigUint64(slot + Slot.refs, true)).refs;
+  // As the victim leaves it when it is killed after it took its reference, and before it noted so.
+  ccb.view.setBigUint64(slot + Slot.refs, ccb.view.getBigUint64(slot + Slot.refs, true) + 1n, true);
+  assert.equal(victim.error, "");
+  dies.close();
+  await until("the client is gone", () => server.numClients === 1);
+  assert.equal(held(), 2);
+  server.table.reapOrphans();
+  assert.equal(held(), 2, "it may be a living subscriber's, who is about to note it");
+  server.table.reapOrphans();
+  assert.equal(held(), 1, "the other subscriber's, which is noted");
+  subscriber.release(subscriber.slotId);
+  assert.equal(held(), 0);
+  publisher.close();
+  subscriber[Symbol.dispose]();
 });
 
 test("a subscriber that reloads is registered again, whatever became of its control block", async ({ server, connect }) => {

@@ -1,0 +1,64 @@
+/** A deterministic scheduler: one actor at a time makes one step, and a seed decides which. */
+
+import type { Random } from "../chaos/random.ts";
+
+/** Something that runs in steps and may be stopped for ever between two of them. */
+export class Actor {
+  #resume: (() => void) | null = null;
+  /** Steps made. */
+  steps = 0;
+  done = false;
+  killed = false;
+  failure: Error | null = null;
+
+  constructor(readonly name: string) {}
+
+  /** To be awaited before each access to what is shared. */
+  readonly step = (): Promise<void> => new Promise((resolve) => this.#resume = resolve);
+
+  start(run: () => Promise<void>): void {
+    const ended = (error?: unknown) => {
+      this.done = true;
+      if (error !== undefined) this.failure = error instanceof Error ? error : new Error(String(error));
+    };
+    this.step().then(run).then(() => ended(), ended);
+  }
+
+  /** Makes one step: to the next access, or to the end. */
+  async advance(): Promise<void> {
+    const resume = this.#resume!;
+    this.#resume = null;
+    this.steps++;
+    resume();
+    while (this.#resume === null && !this.done) await null;
+  }
+}
+
+/** What the scheduler was asked to do. */
+export interface Plan {
+  readonly random: Random;
+  /** Steps in which the actors must be done. */
+  readonly stepsMax: number;
+  /** Who dies, and after how many of its steps; then `cleanUp` is started as one more actor. */
+  readonly kill: { readonly actor: Actor; readonly afterSteps: number; readonly cleanUp: () => Actor } | null;
+}
+
+/** Runs actors until all are done. Returns the number of steps. */
+export async function interleave(actors: Actor[], { random, stepsMax, kill }: Plan): Promise<number> {
+  // Long turns for one actor find other faults than short ones.
+  const switchChance = random.pick([1, 0.5, 0.1, 0.02]);
+  let current = random.pick(actors);
+  for (let steps = 0; steps < stepsMax; steps++) {
+    if (kill !== null && !kill.actor.killed && !kill.actor.done && kill.actor.steps >= kill.afterSteps) {
+      kill.actor.killed = true;
+      actors.push(kill.cleanUp());
+    }
+    const able = actors.filter((actor) => !actor.done && !actor.killed);
+    if (able.length === 0) return steps;
+    if (!able.includes(current) || random.next() < switchChance) current = random.pick(able);
+    await current.advance();
+    if (current.failure !== null) throw current.failure;
+  }
+  const left = actors.filter((actor) => !actor.done && !actor.killed).map(({ name }) => name);
+  throw new Error(`no end after ${stepsMax} steps: ${left.join(", ")}`);
+}
