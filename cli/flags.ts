@@ -2,7 +2,7 @@
  * Command-line flags: declared once, and taken in every form that users of Abseil flags type.
  *
  * `--name=value`, `--name value`, `-name`, `--flag`, `--noflag`, `--flag=false`; hyphens count as underscores; of a
- * repeated flag the last one counts; `--` ends the flags.
+ * repeated flag the last one counts, except where its type says how values add up; `--` ends the flags.
  */
 
 import { typeFlag } from "type-flag";
@@ -20,6 +20,8 @@ export interface ValueType<T> {
   parse(text: string): T | undefined;
   /** A text that stands for a value, for help. Default: `String(value)`. */
   show?(value: T): string;
+  /** What two of the same flag mean together. Default: the last one counts. */
+  merge?(earlier: T, later: T): T;
 }
 
 /** A flag. */
@@ -94,6 +96,19 @@ export function choice<const Word extends string>(
   };
 }
 
+/** A number of bytes: `64KiB`, `1MiB`; a bare number means bytes. */
+export const byteCount: ValueType<number> = {
+  placeholder: "BYTES",
+  expected: "a number of bytes above zero such as 65536, 64KiB or 1MiB",
+  parse(value) {
+    const match = /^(\d+)(|KiB|MiB)$/.exec(value);
+    if (match === null) return undefined;
+    const bytes = Number(match[1]) * { "": 1, KiB: 1024, MiB: 1024 * 1024 }[match[2] as "" | "KiB" | "MiB"];
+    return bytes > 0 && bytes <= 0x7fff_ffff ? bytes : undefined;
+  },
+  show: (bytes) => bytes % 2 ** 20 === 0 ? `${bytes / 2 ** 20}MiB` : String(bytes),
+};
+
 /** Words with commas between them. */
 export function list(placeholder: string): ValueType<readonly string[]> {
   return {
@@ -129,13 +144,22 @@ export interface ParsedFlags<F extends Flags> {
  */
 export function parseFlags<F extends Flags>(flags: F, argv: readonly string[]): ParsedFlags<F> {
   const schema = Object.fromEntries(
-    Object.entries(flags).map(([name, flag]) => [name, {
-      type: (value: string) => valueOf(name, flag, value),
-      default: () => flag.default,
-    }]),
+    Object.entries(flags).map(([name, flag]) => {
+      const all: [(value: string) => unknown] = [(value) => valueOf(name, flag, value)];
+      return [name, { type: all }];
+    }),
   );
-  const { flags: values, _: positionals } = typeFlag(schema, normalised(flags, argv));
+  const { flags: given, _: positionals } = typeFlag(schema, normalised(flags, argv));
+  const values = Object.fromEntries(
+    Object.entries(flags).map(([name, flag]) => [name, combined(flag, given[name])]),
+  );
   return { values: values as FlagValues<F>, positionals: [...positionals] };
+}
+
+/** What all values of one flag mean. */
+function combined({ type, default: usual }: Flag<unknown>, values: readonly unknown[]): unknown {
+  if (values.length === 0) return usual;
+  return values.reduce((earlier, later) => type.merge?.(earlier, later) ?? later);
 }
 
 function valueOf(name: string, { type }: Flag<unknown>, value: string): unknown {

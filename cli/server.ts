@@ -1,5 +1,6 @@
 /** `subspace-server`: serves the publishers and subscribers of a machine, and goes on where it was killed. */
 
+import { accessRules } from "./access_flags.ts";
 import { ExitCode } from "./exit_codes.ts";
 import type { FlagValues } from "./flags.ts";
 import { main, type Program } from "./program.ts";
@@ -22,25 +23,39 @@ export const program: Program<typeof serverFlags> = {
   exitCodes: { 0: "stopped by SIGTERM or SIGINT", 1: "wrong flags, or it could not start" },
   usageCode: ExitCode.failure,
   async run(values) {
-    const [{ Server }, { configureLogging }, { stopSignal }, { openNotifier }, { startError }] = await Promise
-      .all([
-        import("../server/server.ts"),
-        import("./logging.ts"),
-        import("./stopping.ts"),
-        import("./notifier.ts"),
-        import("./start_error.ts"),
-        import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
-      ]);
+    const [
+      { Server },
+      { configureLogging },
+      { stopSignal },
+      { openNotifier },
+      { startError },
+      { prepareFds },
+    ] = await Promise.all([
+      import("../server/server.ts"),
+      import("./logging.ts"),
+      import("./stopping.ts"),
+      import("./notifier.ts"),
+      import("./start_error.ts"),
+      import("./fd_limit.ts"),
+      import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
+    ]);
     const stopping = stopSignal();
     configureLogging("Subspace server", values.log_level);
     using notifier = openNotifier(values.notify_fd);
-    await sayWhatIsMissing(values);
+    await sayWhatIsMissing(values, prepareFds(values.max_fds, values.max_connections));
     const starting = Server.start({
       socket: values.socket,
       shadowSocket: values.shadow_socket,
       secondaryShadowSocket: values.secondary_shadow_socket,
       local: values.local,
       cleanupFilesystem: values.cleanup_filesystem,
+      access: accessRules(values.allow_user, values.allow_group, values.allow_any),
+      limits: {
+        connectionsMax: values.max_connections,
+        requestsInFlightMax: values.max_requests_in_flight,
+        frameBytesMax: values.max_frame_bytes,
+      },
+      shadowPatience: { dumpMs: values.dump_timeout },
     }).catch((error) => {
       throw startError("Error running Subspace server", error);
     });
@@ -55,12 +70,16 @@ export const program: Program<typeof serverFlags> = {
   },
 };
 
-/** Says in a line each what this server will not do, whatever its flags say. */
-async function sayWhatIsMissing(values: FlagValues<typeof serverFlags>): Promise<void> {
+/** Says in a line each what this server will not do, whatever its flags say, and what it has too little of. */
+async function sayWhatIsMissing(
+  values: FlagValues<typeof serverFlags>,
+  fewFds: string | null,
+): Promise<void> {
   const network = networkFlagsSet(values);
-  if (values.local && network.length === 0 && values.plugins.length === 0) return;
+  if (values.local && network.length === 0 && values.plugins.length === 0 && fewFds === null) return;
   const { getLogger } = await import("@logtape/logtape");
   const log = getLogger(["subspace", "server"]);
+  if (fewFds !== null) log.warning("{fewFds}", { fewFds });
   if (network.length > 0) {
     log.warning("Bridging to other machines is not there yet: {flags} without effect", {
       flags: `${network.join(", ")} ${network.length === 1 ? "is" : "are"}`,

@@ -1,9 +1,12 @@
 /** The flags of `subspace-server`: all those of the reference (specification, section 8.1). */
 
-import { flag, FlagError, integer, list, onOff, text, type ValueType } from "./flags.ts";
+import { anybodyFlag, groupsFlag, usersFlag } from "./access_flags.ts";
+import { maxFdsFlag } from "./fd_limit.ts";
+import { byteCount, duration, flag, FlagError, integer, list, onOff, text, type ValueType } from "./flags.ts";
 import { logLevelFlag } from "./log_level.ts";
 
 const port = integer(0, 65535, "PORT");
+const LIMITS = "Limits";
 const NETWORK = "Network (accepted, but servers of several machines are not connected yet)";
 
 /** A port, or a range of ports; empty for any. */
@@ -76,6 +79,34 @@ export const serverFlags = {
     type: pluginList,
     default: [],
     description: "Accepted, without effect: plugins are C++ objects",
+  }),
+  allow_user: usersFlag("Users whose processes may be clients; may be repeated"),
+  allow_group: groupsFlag("Groups whose members may be clients; may be repeated"),
+  allow_any: anybodyFlag("Let every user of this machine be a client, as the C++ server does"),
+  max_connections: flag({
+    type: integer(1, 1_000_000),
+    default: 2048,
+    description: "Clients at a time; one more is turned away",
+    group: LIMITS,
+  }),
+  max_requests_in_flight: flag({
+    type: integer(1, 1_000_000),
+    default: 64,
+    description: "Answers that a client has not taken yet before its next request waits",
+    group: LIMITS,
+  }),
+  max_frame_bytes: flag({
+    type: byteCount,
+    default: 1024 * 1024,
+    description: "Longest request; a client that sends a longer one is disconnected",
+    group: LIMITS,
+  }),
+  max_fds: maxFdsFlag,
+  dump_timeout: flag({
+    type: duration,
+    default: 10_000,
+    description: "How long a shadow may take at the start to send its whole state",
+    group: LIMITS,
   }),
   disc_port: flag({ type: port, default: 6502, description: "Discovery port", group: NETWORK }),
   peer_port: flag({ type: port, default: 6502, description: "Discovery port of the peer", group: NETWORK }),

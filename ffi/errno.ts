@@ -21,6 +21,7 @@ export const Errno = {
   ENOSPC: 28,
   ESPIPE: 29,
   EPIPE: 32,
+  ERANGE: 34,
   ENAMETOOLONG: 36,
   ENOSYS: 38,
   ENOTSOCK: 88,

@@ -10,6 +10,7 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
+const SO_PEERGROUPS = 59;
 
 const SOCKADDR_BYTES = 110;
 const NAME_BYTES_MAX = 106;
@@ -95,7 +96,23 @@ export function peerCredentials(socket: Fd): PeerCredentials {
   ) {
     throw new SystemError("ask who is at the other end of a socket", errno());
   }
-  return { pid: credentials[0], uid: credentials[1], gid: credentials[2] };
+  return { pid: credentials[0], uid: credentials[1] >>> 0, gid: credentials[2] >>> 0 };
+}
+
+/** As many groups as the kernel allows a process (NGROUPS_MAX). */
+const GROUPS_MAX = 65_536;
+
+/** The supplementary groups of who connected, as they were then; none where the kernel does not say. */
+export function peerGroups(socket: Fd): number[] {
+  for (let room = 64; room <= GROUPS_MAX; room *= 32) {
+    const groups = new Uint32Array(room);
+    const length = new Uint32Array([groups.byteLength]);
+    const bytes = [groups, length].map(({ buffer }) => new Uint8Array(buffer));
+    const result = libc.getsockopt(socket.number, SOL_SOCKET, SO_PEERGROUPS, bytes[0], bytes[1]);
+    if (result === 0) return Array.from(groups.subarray(0, length[0] / groups.BYTES_PER_ELEMENT));
+    if (errno() !== Errno.ERANGE) break;
+  }
+  return [];
 }
 
 /** Two connected non-blocking sockets. */

@@ -3,10 +3,12 @@
 import { monotonicNs } from "../ffi/clock.ts";
 import { listDirectory } from "../ffi/directory.ts";
 import { createEventFd, signal } from "../ffi/eventfd.ts";
+import { Errno, SystemError } from "../ffi/errno.ts";
 import type { Fd } from "../ffi/fd.ts";
 import { unlinkFile, unlinkNamed } from "../ffi/memory_object.ts";
 import { createPacketPipe, writeInt32 } from "../ffi/pipe.ts";
 import { gid, processExists, uid } from "../ffi/process.ts";
+import { fdLimit } from "../ffi/resource_limits.ts";
 
 /** The machine. Nothing here waits. */
 export interface Host {
@@ -28,13 +30,27 @@ export interface Host {
   removeFile(path: string): boolean;
 }
 
+/** Fds kept for connections, shadows and inspection: users of channels may not take the last ones. */
+const FDS_RESERVED = 64;
+
+/** @throws {SystemError} With code `EMFILE` where only reserved ones are left: the kernel gives the lowest number. */
+function createUserEventFd(): Fd {
+  const fd = createEventFd();
+  if (fd.number < fdLimit().soft - FDS_RESERVED) return fd;
+  fd.close();
+  throw new SystemError(
+    "add another user, as the server has as many fds open as it may (ulimit -n, --max_fds)",
+    Errno.EMFILE,
+  );
+}
+
 /** This machine. */
 export const systemHost: Host = {
   userId: uid(),
   groupId: gid(),
   monotonicNs,
   processExists,
-  createEventFd,
+  createEventFd: createUserEventFd,
   createPacketPipe,
   trigger: (eventFd) => {
     try {

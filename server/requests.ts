@@ -1,9 +1,12 @@
 /** The requests of clients, and what they are answered with (specification, section 2). */
 
 import { getLogger } from "@logtape/logtape";
+import { monotonicNs } from "../ffi/clock.ts";
+import { SystemError } from "../ffi/errno.ts";
 import type { Fd } from "../ffi/fd.ts";
 import type { InitRequest, Request } from "../proto/subspace_pb.ts";
 import { ProtocolError } from "../wire/connection.ts";
+import { Refusals } from "../wire/refusals.ts";
 import type { Answer } from "./answer.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { getClientBuffers, registerClientBuffer, unregisterClientBuffer } from "./client_buffers.ts";
@@ -19,14 +22,22 @@ const log = getLogger(["subspace", "server"]);
  * Does what a client asks for.
  *
  * @param fds What came with the request. Those that are kept are taken out of the list.
+ * @param refusals Counts what is not granted.
  * @returns null where the request has no response.
  * @throws {ProtocolError} If it is no request: the connection cannot go on.
  */
-export function answer(table: ChannelTable, client: Client, request: Request, fds: Fd[]): Answer | null {
+export function answer(
+  table: ChannelTable,
+  client: Client,
+  request: Request,
+  fds: Fd[],
+  refusals = new Refusals(),
+): Answer | null {
   try {
     return grant(table, client, request, fds);
   } catch (error) {
     if (error instanceof ProtocolError) throw error;
+    refusals.count(isWantOfFds(error) ? "fds" : "request", monotonicNs());
     return refuse(request, error);
   }
 }
@@ -59,6 +70,10 @@ function grant(table: ChannelTable, client: Client, { request }: Request, fds: F
     default:
       throw new ProtocolError("Protocol error: unknown request");
   }
+}
+
+function isWantOfFds(error: unknown): boolean {
+  return error instanceof SystemError && (error.code === "EMFILE" || error.code === "ENFILE");
 }
 
 /** An error as a response. What is no refusal but a failure of this machine is logged too. */

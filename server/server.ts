@@ -2,13 +2,19 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { Fd } from "../ffi/fd.ts";
-import { hostName } from "../ffi/process.ts";
+import { hostName, uid } from "../ffi/process.ts";
 import { type Reactor, reactor as sharedReactor, Ready, type Watch } from "../ffi/reactor.ts";
 import { accept, listenAbstract } from "../ffi/unix_socket.ts";
+import { AccessPolicy, type AccessRules, type Peer, peerText } from "../wire/access.ts";
+import { peerOf } from "../wire/peer.ts";
+import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
 import { ChannelTable } from "./channel_table.ts";
+import { ServerCounters } from "./counters.ts";
 import { type Host, systemHost } from "./host.ts";
+import { defaultServerLimits, type ServerLimits } from "./limits.ts";
 import { startWithShadows } from "./recovery.ts";
 import type { Replication } from "./replication.ts";
+import type { ShadowPatience } from "./replicator.ts";
 import { runtimeTimers, ServerChannels, type Timers } from "./server_channels.ts";
 import { Session } from "./session.ts";
 import { Client } from "./users.ts";
@@ -39,6 +45,12 @@ export interface ServerOptions {
   statisticsPeriodMs?: number;
   /** How often to look for orphans whose process has died, in milliseconds. Default: 2000. */
   orphanCheckMs?: number;
+  /** Who may connect beside root and the user that this process runs as. Default: nobody. */
+  access?: AccessRules;
+  /** How much clients may ask for. */
+  limits?: Partial<ServerLimits>;
+  /** How long it waits for its shadows. */
+  shadowPatience?: ShadowPatience;
   /** The machine. Default: this one. */
   host?: Host;
   /** Default: the runtime's. */
@@ -48,6 +60,10 @@ export interface ServerOptions {
 /** A running server. */
 export class Server {
   readonly #sessions = new Set<Session>();
+  readonly #access: AccessPolicy;
+  readonly #limits: ServerLimits;
+  /** What this server did, and what it refused. */
+  readonly counters = new ServerCounters();
   readonly #watch: Watch;
   readonly #channels: ServerChannels | null;
   #cancelOrphanCheck: () => void = () => {};
@@ -63,6 +79,8 @@ export class Server {
     reactor: Reactor,
   ) {
     const { timers = runtimeTimers, publishServerChannels = true, statisticsPeriodMs = 2000 } = options;
+    this.#access = new AccessPolicy(uid(), options.access);
+    this.#limits = { ...defaultServerLimits, ...options.limits };
     table.effects = {
       replicate: (event, fds) => replication?.replicate(event, fds),
       directoryChanged: () => this.#channels?.directoryChanged(),
@@ -114,24 +132,51 @@ export class Server {
   #accept(): void {
     try {
       for (let socket = accept(this.listener); socket !== null; socket = accept(this.listener)) {
-        this.#serve(new Session(this.table, socket));
+        this.#welcome(socket);
       }
     } catch (error) {
       // Without an fd left the listener stays readable: rest, and let others close some.
-      log.error("Failed to accept a client: {reason}", { reason: (error as Error).message });
+      this.#say("fds", `Failed to accept a client: ${(error as Error).message}`);
       this.#watch.rearm(0);
       this.#acceptRest = setTimeout(() => this.#watch.rearm(Ready.readable), ACCEPT_REST_MS);
     }
   }
 
+  #welcome(socket: Fd): void {
+    const peer = peerOf(socket);
+    const refusal = this.#objection(peer);
+    if (refusal === null) {
+      this.#serve(new Session(this.table, socket, peer.pid, this.#limits, this.counters));
+      return;
+    }
+    socket.close();
+    this.#say(refusal.reason, `Refused a client (${peerText(peer)}): ${refusal.text}`);
+  }
+
+  #objection(peer: Peer): { reason: RefusalReason; text: string } | null {
+    const { connectionsMax } = this.#limits;
+    if (!this.#access.admits(peer)) {
+      return { reason: "access", text: "neither --allow_user nor --allow_group names it" };
+    }
+    if (this.counters.connections < connectionsMax) return null;
+    return { reason: "connections", text: `${connectionsMax} clients are connected (--max_connections)` };
+  }
+
+  #say(reason: RefusalReason, text: string): void {
+    const verdict = this.counters.refusals.count(reason, this.table.host.monotonicNs());
+    if (verdict.log) log.error("{text}{unsaid}", { text, unsaid: unsaidText(verdict) });
+  }
+
   async #serve(session: Session): Promise<void> {
     this.#sessions.add(session);
+    this.counters.connected();
     try {
       await session.run();
     } catch (error) {
       log.error("Failed to end the session of a client: {reason}", { reason: (error as Error).message });
     }
     this.#sessions.delete(session);
+    this.counters.connections--;
   }
 
   /** Users of processes that died while no server was there. Nobody tells of them: it takes looking. */
@@ -171,13 +216,17 @@ export class Server {
 }
 
 async function begin(
-  { shadowSocket, secondaryShadowSocket }: ServerOptions,
+  { shadowSocket, secondaryShadowSocket, shadowPatience }: ServerOptions,
   host: Host,
 ): Promise<{ table: ChannelTable; replication: Replication | null }> {
   if (!shadowSocket && !secondaryShadowSocket) {
     return { table: ChannelTable.create(host), replication: null };
   }
-  return await startWithShadows({ primary: shadowSocket, secondary: secondaryShadowSocket }, host);
+  return await startWithShadows(
+    { primary: shadowSocket, secondary: secondaryShadowSocket },
+    host,
+    shadowPatience,
+  );
 }
 
 /** Removes all message buffers of the machine: for one that runs no other server. */

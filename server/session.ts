@@ -2,11 +2,14 @@
 
 import { getLogger } from "@logtape/logtape";
 import { closeAll, type Fd } from "../ffi/fd.ts";
-import { peerCredentials } from "../ffi/unix_socket.ts";
+import { monotonicNs } from "../ffi/clock.ts";
 import { requestCodec, sendResponse } from "../wire/client_link.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
 import type { Request } from "../proto/subspace_pb.ts";
+import { unsaidText } from "../wire/refusals.ts";
 import type { ChannelTable } from "./channel_table.ts";
+import type { ServerCounters } from "./counters.ts";
+import type { ServerLimits } from "./limits.ts";
 import { answer } from "./requests.ts";
 import { Client } from "./users.ts";
 
@@ -17,18 +20,30 @@ const OUTBOUND_BYTES_BEFORE_PAUSE = 256 * 1024;
 /** Requests that one client may have answered before all others get their turn. */
 const REQUESTS_PER_TURN = 64;
 
-/** Bounds of a client's connection. A registration carries one fd; requests are small. */
-const LIMITS = { frameBytesMax: 1024 * 1024, fdsMax: 16 };
+/** Fds with one request. A registration carries one. */
+const REQUEST_FDS_MAX = 16;
 
 /** A client that is connected, until its connection ends. */
 export class Session {
   readonly client: Client;
   readonly #connection: Connection;
 
-  /** @param socket Owned by the session from now on. */
-  constructor(private readonly table: ChannelTable, socket: Fd) {
-    this.client = new Client(pidOf(socket));
-    this.#connection = new Connection(socket, LIMITS);
+  /**
+   * @param socket Owned by the session from now on.
+   * @param pid Of the client's process, as for `Client`.
+   */
+  constructor(
+    private readonly table: ChannelTable,
+    socket: Fd,
+    pid: number,
+    private readonly limits: ServerLimits,
+    private readonly counters: ServerCounters,
+  ) {
+    this.client = new Client(pid);
+    this.#connection = new Connection(socket, {
+      frameBytesMax: limits.frameBytesMax,
+      fdsMax: REQUEST_FDS_MAX,
+    });
   }
 
   /** Answers requests until the connection ends, for whatever reason; then the client's users are removed. */
@@ -39,14 +54,20 @@ export class Session {
       this.#connection.close(error instanceof Error ? error : new Error(String(error)));
     }
     this.table.disconnect(this.client);
+    this.#explainEnd();
+  }
+
+  #explainEnd(): void {
     const { failure } = this.#connection;
-    if (failure instanceof ProtocolError) {
-      log.error("{reason}; closed the connection of client {name} (pid {pid})", {
-        reason: failure.message,
-        name: this.client.name,
-        pid: this.client.pid,
-      });
-    }
+    if (!(failure instanceof ProtocolError)) return;
+    const verdict = this.counters.refusals.count(failure.reason, monotonicNs());
+    if (!verdict.log) return;
+    log.error("{reason}; closed the connection of client {name} (pid {pid}){unsaid}", {
+      reason: failure.message,
+      name: this.client.name,
+      pid: this.client.pid,
+      unsaid: unsaidText(verdict),
+    });
   }
 
   async #serve(): Promise<void> {
@@ -59,14 +80,25 @@ export class Session {
         if (incoming === null) return;
       }
       this.#answer(incoming);
-      if (this.#connection.outboundBytes > OUTBOUND_BYTES_BEFORE_PAUSE) await this.#connection.drained();
+      if (this.#mustPause()) {
+        this.counters.pauses++;
+        await this.#connection.drained();
+      }
       if (++turns % REQUESTS_PER_TURN === 0) await new Promise((resolve) => setTimeout(resolve));
     }
   }
 
+  #mustPause(): boolean {
+    const { outboundFrames, outboundBytes } = this.#connection;
+    // An answer with fds waits as two frames.
+    return outboundFrames >= 2 * this.limits.requestsInFlightMax ||
+      outboundBytes > OUTBOUND_BYTES_BEFORE_PAUSE;
+  }
+
   #answer({ message, fds }: Incoming<Request>): void {
+    this.counters.requests++;
     try {
-      const result = answer(this.table, this.client, message, fds);
+      const result = answer(this.table, this.client, message, fds, this.counters.refusals);
       if (result !== null) sendResponse(this.#connection, { response: result.response }, result.fds);
     } finally {
       closeAll(fds);
@@ -77,14 +109,5 @@ export class Session {
   abandon(): void {
     this.client.users.clear();
     this.#connection.close();
-  }
-}
-
-/** 0 where the kernel does not say, or the process is in a pid namespace that cannot be seen from here. */
-function pidOf(socket: Fd): number {
-  try {
-    return peerCredentials(socket).pid;
-  } catch {
-    return 0;
   }
 }

@@ -6,13 +6,20 @@
  */
 
 import { getLogger } from "@logtape/logtape";
+import { monotonicNs } from "../ffi/clock.ts";
+import { SystemError } from "../ffi/errno.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
+import { uid } from "../ffi/process.ts";
 import { reactor, Ready, type Watch } from "../ffi/reactor.ts";
 import { accept, listenAbstract } from "../ffi/unix_socket.ts";
 import type { ShadowEvent } from "../proto/subspace_pb.ts";
+import { AccessPolicy, type AccessRules, peerText } from "../wire/access.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
+import { peerOf } from "../wire/peer.ts";
+import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
 import { tryReceiveEvent } from "../wire/shadow_link.ts";
 import { sendDump, type StateDump } from "../wire/state_dump.ts";
+import { ShadowCounters } from "./counters.ts";
 import { logEvent } from "./event_log.ts";
 import { Mirror } from "./mirror.ts";
 
@@ -28,6 +35,12 @@ export interface ShadowOptions {
   connectionsMax?: number;
   /** Fds kept open only for readers. One more and the reader that has been at it longest is dropped. Default: 4096. */
   heldFdsMax?: number;
+  /** Longest event, in bytes. Default: 64 MiB. */
+  frameBytesMax?: number;
+  /** Who may take the state beside root and the user that this process runs as. Default: who may write. */
+  readers?: AccessRules;
+  /** Who may be its server beside root and the user that this process runs as. Default: nobody. */
+  writers?: AccessRules;
 }
 
 /** Events of one connection before the others get their turn. */
@@ -40,6 +53,9 @@ const ACCEPT_RETRY_MS = 100;
 /** One server or inspector at the other end. */
 interface Link {
   readonly connection: Connection;
+  /** Who it is, for people. */
+  readonly peer: string;
+  readonly mayWrite: boolean;
   /** Whether the dump is still on its way. */
   reading: boolean;
   /** Set while more events wait for the next turn. */
@@ -55,11 +71,25 @@ export class Shadow implements Disposable {
   /** The oldest first. */
   readonly #links = new Set<Link>();
   #writer: Link | null = null;
+  readonly #readers: AccessPolicy;
+  readonly #writers: AccessPolicy;
+  /** What this shadow did, and what it refused. */
+  readonly counters = new ShadowCounters();
   #acceptRetry: ReturnType<typeof setTimeout> | undefined;
   #stopped = false;
 
   private constructor(options: ShadowOptions) {
-    this.#options = { stallMs: 30_000, connectionsMax: 256, heldFdsMax: 4096, ...options };
+    this.#options = {
+      stallMs: 30_000,
+      connectionsMax: 256,
+      heldFdsMax: 4096,
+      frameBytesMax: 64 * 1024 * 1024,
+      readers: {},
+      writers: {},
+      ...options,
+    };
+    this.#readers = new AccessPolicy(uid(), this.#options.readers);
+    this.#writers = new AccessPolicy(uid(), this.#options.writers);
     this.#listener = listenAbstract(options.socket);
     this.#watch = reactor().watch(this.#listener, Ready.readable | Ready.once, () => this.#accept());
     log.info("Shadow listening on {socket}", { socket: options.socket });
@@ -106,15 +136,26 @@ export class Shadow implements Disposable {
       }
       this.#watch.rearm(Ready.readable | Ready.once);
     } catch (error) {
-      log.error("Shadow: {reason}", { reason: reasonOf(error) });
+      this.#refuse(error instanceof SystemError ? "fds" : "protocol", `Shadow: ${reasonOf(error)}`);
       this.#acceptRetry = setTimeout(() => this.#accept(), ACCEPT_RETRY_MS);
     }
   }
 
   #welcome(socket: Fd): void {
+    const who = peerOf(socket), peer = peerText(who);
+    const mayWrite = this.#writers.admits(who);
+    if (!mayWrite && !this.#readers.admits(who)) {
+      socket.close();
+      this.#refuse(
+        "access",
+        `Shadow refused a connection (${peer}): neither --allow_user nor --allow_group names it`,
+      );
+      return;
+    }
     log.info("Shadow accepted connection from server");
-    const connection = new Connection(socket);
-    const link: Link = { connection, reading: true, nextTurn: undefined };
+    this.counters.accepted++;
+    const connection = new Connection(socket, { frameBytesMax: this.#options.frameBytesMax });
+    const link: Link = { connection, peer, mayWrite, reading: true, nextTurn: undefined };
     this.#links.add(link);
     connection.onReadable = () => this.#readEvents(link);
     if (this.#links.size > this.#options.connectionsMax) this.#dropOldest();
@@ -126,6 +167,7 @@ export class Shadow implements Disposable {
     oldest?.connection.close(
       new ProtocolError(
         `Cannot keep more than ${this.#options.connectionsMax} connections: this is the oldest`,
+        "connections",
       ),
     );
   }
@@ -137,6 +179,7 @@ export class Shadow implements Disposable {
     await sendDump(link.connection, snapshot, this.#options.stallMs);
     link.reading = false;
     if (link.connection.closed) return;
+    this.counters.dumpsSent++;
     const { sessionId, channels } = snapshot;
     log.debug("Shadow: sent state dump (session_id={session}, {channels} channels)", {
       session: sessionId,
@@ -182,8 +225,10 @@ export class Shadow implements Disposable {
     }
     try {
       this.#mirror.apply(message, fds);
+      this.counters.events++;
       logEvent(log, message);
     } catch (error) {
+      this.counters.eventsFailed++;
       log.error("Shadow: event handling failed: {reason}", { reason: reasonOf(error) });
     }
     if (this.#mirror.heldFds > this.#options.heldFdsMax) this.#dropSlowest();
@@ -192,11 +237,18 @@ export class Shadow implements Disposable {
   /** Lets only the writer write. A new one begins with `init`, when the one before is gone. */
   #admit(link: Link, { event }: ShadowEvent): void {
     if (link === this.#writer || event.case === undefined) return;
+    if (!link.mayWrite) {
+      throw new ProtocolError(
+        `Cannot accept ${event.case} from ${link.peer}: it may read only; name it in --allow_server_user`,
+        "write_access",
+      );
+    }
     if (event.case !== "init") throw new ProtocolError(`Cannot accept ${event.case} before init`);
     if (this.#writer !== null) this.#readAllOf(this.#writer);
     if (this.#writer !== null) {
       throw new ProtocolError(
         "Cannot accept init: another server is connected, and two would corrupt each other's channels; stop one first",
+        "second_writer",
       );
     }
     this.#writer = link;
@@ -207,6 +259,7 @@ export class Shadow implements Disposable {
     slowest?.connection.close(
       new ProtocolError(
         `Cannot keep more than ${this.#options.heldFdsMax} fds for readers: this one is the slowest`,
+        "stalled",
       ),
     );
   }
@@ -216,10 +269,18 @@ export class Shadow implements Disposable {
     clearTimeout(link.nextTurn);
     const { failure } = link.connection;
     if (failure === null) log.info("Server disconnected");
-    else log.error("Shadow receive failed: {reason}", { reason: failure.message });
+    else {
+      const reason = failure instanceof ProtocolError ? failure.reason : "protocol";
+      this.#refuse(reason, `Shadow receive failed: ${failure.message}`);
+    }
     if (link !== this.#writer) return;
     this.#writer = null;
     log.debug("Shadow waiting for new server connection");
+  }
+
+  #refuse(reason: RefusalReason, text: string): void {
+    const verdict = this.counters.refusals.count(reason, monotonicNs());
+    if (verdict.log) log.error("{text}{unsaid}", { text, unsaid: unsaidText(verdict) });
   }
 }
 

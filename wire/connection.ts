@@ -13,10 +13,16 @@ import { Errno, SystemError } from "../ffi/errno.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import { FDS_PER_MESSAGE_MAX, receiveMessage, sendMessage } from "../ffi/message.ts";
 import { type Reactor, reactor as sharedReactor, Ready, type Watch } from "../ffi/reactor.ts";
+import type { RefusalReason } from "./refusals.ts";
 
 /** The peer broke the protocol, or a limit. */
 export class ProtocolError extends Error {
   override readonly name = "ProtocolError";
+
+  /** @param reason What it counts as. */
+  constructor(message: string, readonly reason: RefusalReason = "protocol") {
+    super(message);
+  }
 }
 
 /** Bounds of one connection. */
@@ -124,6 +130,11 @@ export class Connection implements Disposable {
     return this.#failure;
   }
 
+  /** Messages, and frames of fds, that wait to be sent. */
+  get outboundFrames(): number {
+    return this.#outbound.length;
+  }
+
   /** Bytes that wait to be sent. */
   get outboundBytes(): number {
     return this.#outboundBytes;
@@ -191,6 +202,7 @@ export class Connection implements Disposable {
     if (length > this.#limits.frameBytesMax) {
       throw new ProtocolError(
         `Cannot receive a message of ${length} bytes: the limit is ${this.#limits.frameBytesMax}`,
+        "frame",
       );
     }
     if (this.#end - this.#start < HEADER_BYTES + length) return null;
@@ -207,7 +219,7 @@ export class Connection implements Disposable {
     while (this.#end - this.#start >= HEADER_BYTES) {
       const total = new DataView(this.#input.buffer, this.#start, HEADER_BYTES).getInt32(0, true);
       if (total < 0 || total > this.#limits.fdsMax) {
-        throw new ProtocolError(`Cannot receive ${total} fds: the limit is ${this.#limits.fdsMax}`);
+        throw new ProtocolError(`Cannot receive ${total} fds: the limit is ${this.#limits.fdsMax}`, "frame");
       }
       this.#consume(HEADER_BYTES);
       const before = this.#frameFds.length;
@@ -285,6 +297,7 @@ export class Connection implements Disposable {
       this.close(
         new ProtocolError(
           `Cannot send: the peer does not read (${this.#outboundBytes} bytes and ${this.#outboundFds} fds wait)`,
+          "stalled",
         ),
       );
     }
@@ -354,7 +367,9 @@ export class Connection implements Disposable {
     let before = this.#sentBytes;
     return setInterval(() => {
       if (this.#sentBytes === before) {
-        this.close(new ProtocolError(`Cannot send: the peer has read nothing for ${stallMs} ms`));
+        this.close(
+          new ProtocolError(`Cannot send: the peer has read nothing for ${stallMs} ms`, "stalled"),
+        );
       }
       before = this.#sentBytes;
     }, stallMs);

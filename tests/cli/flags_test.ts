@@ -149,7 +149,9 @@ const referenceFlags = {
 };
 
 Deno.test("the server has every flag of the reference, with its default", () => {
-  assert.deepEqual({ ...parseFlags(serverFlags, []).values }, referenceFlags);
+  const values = parseFlags(serverFlags, []).values;
+  const ofTheReference = Object.entries(values).filter(([name]) => Object.hasOwn(referenceFlags, name));
+  assert.deepEqual(Object.fromEntries(ofTheReference), referenceFlags);
 });
 
 Deno.test("network flags that ask for something are known by name", () => {
@@ -185,4 +187,26 @@ Deno.test("help names every flag, example and exit code, and fits its width", ()
       }
     }
   }
+});
+
+Deno.test("who may connect is a list of names and ids, and repeating the flag adds to it", () => {
+  const { allow_user, allow_group } = parseFlags(serverFlags, [
+    "--allow_user=root,1000",
+    "--allow_user=1001",
+    "--allow_group=0",
+    "--allow_group=root",
+  ]).values;
+  assert.deepEqual(allow_user.map(({ id }) => id), [0, 1000, 1001]);
+  assert.deepEqual(allow_group.map(({ id }) => id), [0, 0]);
+  assert.throws(
+    () => parseFlags(serverFlags, ["--allow_user=no such user"]),
+    /^FlagError: ERROR: There is no user 'no such user' on this machine; an id is fine too$/,
+  );
+});
+
+Deno.test("sizes are bytes, KiB or MiB", () => {
+  const bytes = (text: string) =>
+    parseFlags(serverFlags, [`--max_frame_bytes=${text}`]).values.max_frame_bytes;
+  assert.deepEqual([bytes("4096"), bytes("64KiB"), bytes("2MiB")], [4096, 65536, 2 * 1024 * 1024]);
+  for (const wrong of ["", "0", "-1", "1GB", "many"]) assert.throws(() => bytes(wrong), FlagError);
 });
