@@ -149,6 +149,10 @@ export class Mirror implements Disposable {
       }
       case "unregisterClientBuffer":
         return this.#unregister(event.value.channelName, event.value.sessionId, event.value.bufferIndex);
+      case "requestState":
+      case "stateComplete":
+      case "resume":
+        throw new Error(`Cannot apply ${event.case}: it changes nothing`);
       case "stateDump":
       case "stateDone":
         throw new Error(`Cannot apply ${event.case}: it goes from a shadow to a server`);
@@ -158,10 +162,8 @@ export class Mirror implements Disposable {
   }
 
   #begin(state: StateDump): void {
-    const old = this.#state;
+    this.drop(this.take());
     this.#state = state;
-    if (old.scb !== null) this.#retire([old.scb]);
-    for (const channel of old.channels.values()) this.#retire(channelFds(channel));
   }
 
   /** A channel that is known gets new metadata and control blocks, and keeps its users and buffers. */
@@ -217,9 +219,25 @@ export class Mirror implements Disposable {
     return channel;
   }
 
-  /** A copy of the state as it is now. Release it soon: fds that it shows stay open until then. */
-  snapshot(): Snapshot {
-    const snapshot = new CopiedState(this.#state, (released) => this.#release(released));
+  /** Takes the state out, with its fds, and leaves nothing. */
+  take(): StateDump {
+    const taken = this.#state;
+    this.#state = nothing();
+    return taken;
+  }
+
+  /** Lets go of a state that was taken out. */
+  drop({ scb, channels }: StateDump): void {
+    if (scb !== null) this.#retire([scb]);
+    for (const channel of channels.values()) this.#retire(channelFds(channel));
+  }
+
+  /**
+   * A copy of the state as it is now, or of one that was taken out. Release it soon: fds that it shows stay open
+   * until then.
+   */
+  snapshot(state = this.#state): Snapshot {
+    const snapshot = new CopiedState(state, (released) => this.#release(released));
     this.#snapshots.push(snapshot);
     return snapshot;
   }
