@@ -6,6 +6,7 @@ import { type ProgramDescription, standardFlags } from "./program.ts";
 const WIDTH = 100;
 const INDENT = "  ";
 const EXPLANATION_COLUMN = 6;
+const VERB_COLUMN = 24;
 const FLAG_COLUMNS_MAX = 34;
 
 /** The text of `--help`. */
@@ -19,6 +20,12 @@ export function renderHelp(program: ProgramDescription, columns = WIDTH): string
     "",
     `Usage: ${[program.name, program.operands, "[FLAGS]"].filter(Boolean).join(" ")}`,
   ];
+  if (program.verbs !== undefined) {
+    lines.push("", "Verbs:");
+    for (const { command, what } of program.verbs) {
+      lines.push(...describe(INDENT + command, what, VERB_COLUMN, width));
+    }
+  }
   for (const [group, members] of Map.groupBy(entries, ([, flag]) => flag.group ?? "Flags")) {
     lines.push("", `${group}:`);
     for (const entry of members) {

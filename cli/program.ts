@@ -12,6 +12,8 @@ export interface ProgramDescription {
   readonly summary: string;
   /** Arguments that are no flags, for help: `[VERB]`. Default: there are none, and to give one is an error. */
   readonly operands?: string;
+  /** What the program can be told to do, for help. */
+  readonly verbs?: readonly { readonly command: string; readonly what: string }[];
   readonly flags: Flags;
   readonly examples: readonly { readonly command: string; readonly what: string }[];
   /** By exit code, what it means. */

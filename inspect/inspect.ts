@@ -15,9 +15,9 @@ import type { Response, ShadowEvent } from "../proto/subspace_pb.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
 import { type Codec, Connection, ProtocolError } from "../wire/connection.ts";
 import { fdCount, shadowEventCodec } from "../wire/shadow_link.ts";
-import { closeDump, receiveDump } from "../wire/state_dump.ts";
+import { closeDump, type ReceivedDump, receiveDumpSoFar } from "../wire/state_dump.ts";
 import type { Inspection, Source } from "./model.ts";
-import { viewOfServer } from "./server_view.ts";
+import { type ServerAnswers, viewOfServer } from "./server_view.ts";
 import { viewOfDump } from "./shadow_view.ts";
 import { surroundingsNow } from "./surroundings.ts";
 
@@ -34,6 +34,22 @@ export class InspectError extends Error {
   override readonly name = "InspectError";
 }
 
+/** What somebody told of a system. To be disposed: a shadow's dump owns fds. */
+export type Sight = ShadowSight | ServerSight;
+
+/** A shadow's state, or as much of it as came. */
+export interface ShadowSight extends Disposable, ReceivedDump {
+  readonly kind: "shadow";
+  readonly source: Source;
+}
+
+/** A server's answers. */
+export interface ServerSight extends Disposable {
+  readonly kind: "server";
+  readonly source: Source;
+  readonly answers: ServerAnswers;
+}
+
 /**
  * Looks at a system through a socket.
  *
@@ -41,28 +57,46 @@ export class InspectError extends Error {
  * @throws {InspectError} If nobody answers there, or not as a shadow or a server does.
  */
 export async function inspect(socket: string, options: InspectOptions = {}): Promise<Inspection> {
+  using sight = await look(socket, options);
+  return viewOf(sight);
+}
+
+/** What was told, as data. Reads the shared memory again each time. */
+export function viewOf(sight: Sight): Inspection {
+  return sight.kind === "shadow"
+    ? viewOfDump(sight.dump, sight.source, surroundingsNow(), sight)
+    : viewOfServer(sight.answers, sight.source, surroundingsNow());
+}
+
+/**
+ * Asks whoever listens on a socket for all that they tell.
+ *
+ * @param socket Abstract name of a shadow's or a server's socket.
+ * @throws {InspectError} If nobody answers there, or not as a shadow or a server does.
+ */
+export async function look(socket: string, options: InspectOptions = {}): Promise<Sight> {
   const { timeoutMs = 5000, quietMs = 100 } = options;
   const deadline = Date.now() + timeoutMs;
-  const connected = async <T>(look: (connection: Connection, peer: Peer) => Promise<T>): Promise<T> => {
+  const connected = async <T>(see: (connection: Connection, peer: Peer) => Promise<T>): Promise<T> => {
     using connection = new Connection(connectAbstract(socket));
     const tooLate = new Error(
       `no answer within ${timeoutMs / 1000} s; whoever listens there is stuck, or no part of subspace`,
     );
     const timer = setTimeout(() => connection.close(tooLate), deadline - Date.now());
     try {
-      return await look(connection, { socket, pid: peerCredentials(connection.socket).pid });
+      return await see(connection, { socket, pid: peerCredentials(connection.socket).pid });
     } finally {
       clearTimeout(timer);
     }
   };
   try {
-    const inspection = await connected(async (connection, peer) =>
+    const sight = await connected(async (connection, peer) =>
       await speaks(connection, quietMs)
-        ? await inspectShadow(connection, peer)
-        : await inspectServer(connection, peer)
+        ? await lookAtShadow(connection, peer)
+        : await lookAtServer(connection, peer)
     );
     // A shadow that was slower to speak than this side to ask: once more, and listening only.
-    return inspection ?? await connected(inspectShadow);
+    return sight ?? await connected(lookAtShadow);
   } catch (error) {
     throw new InspectError(`Cannot inspect ${socket}: ${explain(error)}`);
   }
@@ -100,17 +134,18 @@ function speaks(connection: Connection, quietMs: number): Promise<boolean> {
   });
 }
 
-async function inspectShadow(connection: Connection, peer: Peer): Promise<Inspection> {
-  const dump = await receiveDump(connection);
-  try {
-    return viewOfDump(dump, { kind: "shadow", ...peer }, surroundingsNow());
-  } finally {
-    closeDump(dump);
-  }
+async function lookAtShadow(connection: Connection, peer: Peer): Promise<ShadowSight> {
+  const received = await receiveDumpSoFar(connection);
+  return {
+    kind: "shadow",
+    source: { kind: "shadow", ...peer },
+    ...received,
+    [Symbol.dispose]: () => closeDump(received.dump),
+  };
 }
 
 /** Returns null where it is no server: a shadow spoke late. */
-async function inspectServer(connection: Connection, peer: Peer): Promise<Inspection | null> {
+async function lookAtServer(connection: Connection, peer: Peer): Promise<ServerSight | null> {
   sendRequest(connection, { request: { case: "getChannelInfo", value: {} } });
   const first = await next(connection, firstCodec);
   if (first.$typeName === "subspace.ShadowEvent") return null;
@@ -119,7 +154,12 @@ async function inspectServer(connection: Connection, peer: Peer): Promise<Inspec
   const stats = answerOf(await next(connection, responseCodec), "getChannelStats").channels;
   sendRequest(connection, { request: { case: "init", value: { clientName: "subspace-inspect" } } });
   const { sessionId } = answerOf(await next(connection, responseCodec), "init");
-  return viewOfServer({ channels, stats, sessionId }, { kind: "server", ...peer }, surroundingsNow());
+  return {
+    kind: "server",
+    source: { kind: "server", ...peer },
+    answers: { channels, stats, sessionId },
+    [Symbol.dispose]: () => {},
+  };
 }
 
 /** Tag of `state_dump` in a `ShadowEvent`. No answer to the first question begins with it. */

@@ -14,7 +14,13 @@ import {
   readCounters,
 } from "../shm/inspection.ts";
 import { prefixBytes, slotBytesOfBuffer } from "../shm/layout.ts";
-import type { ChannelRecord, PublisherRecord, StateDump, SubscriberRecord } from "../wire/state_dump.ts";
+import type {
+  ChannelRecord,
+  PublisherRecord,
+  ReceivedDump,
+  StateDump,
+  SubscriberRecord,
+} from "../wire/state_dump.ts";
 import { Findings } from "./findings.ts";
 import type {
   Channel,
@@ -36,9 +42,24 @@ import type { Surroundings } from "./surroundings.ts";
 /** The channel on which every server publishes, and so says who it is. */
 const DIRECTORY_CHANNEL = "/subspace/ChannelDirectory";
 
-/** Looks at a dump. Its fds stay the caller's; nothing in shared memory is changed. */
-export function viewOfDump(dump: StateDump, source: Source, surroundings: Surroundings): Inspection {
+/**
+ * Looks at a dump. Its fds stay the caller's; nothing in shared memory is changed.
+ *
+ * @param received How much of it came. Default: all.
+ */
+export function viewOfDump(
+  dump: StateDump,
+  source: Source,
+  surroundings: Surroundings,
+  received?: Pick<ReceivedDump, "failure" | "numChannels">,
+): Inspection {
   const view = new DumpView(dump, surroundings);
+  if (received !== undefined && received.failure !== null) {
+    const arrived =
+      `${dump.channels.size} of ${received.numChannels} channels arrived, the last perhaps in part`;
+    const reason = received.failure.message.replace("Cannot receive a state dump: ", "");
+    view.findings.add("damage", null, `the state dump broke off (${reason}): ${arrived}`);
+  }
   return {
     schemaVersion: SCHEMA_VERSION,
     source,

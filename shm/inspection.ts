@@ -33,6 +33,8 @@ export interface SlotReport {
   /** 0 where it has no message. */
   readonly ordinal: number;
   readonly messageSize: number;
+  /** CLOCK_MONOTONIC at publication, to the precision of a double; 0 where it has no message. */
+  readonly timestampNs: number;
   /** -1 for none. */
   readonly bufferIndex: number;
   readonly vchanId: number;
@@ -292,6 +294,7 @@ function readSlot(
     holders: readBits(view, slot + Slot.owners, Limit.users, `bitset of holders of slot ${id}`, problems),
     ordinal,
     messageSize: readU64(view, slot + Slot.messageSize),
+    timestampNs: readU64(view, slot + Slot.timestamp),
     bufferIndex: view.getInt16(slot + Slot.bufferIndex, true),
     vchanId: view.getInt16(slot + Slot.vchan, true),
     activation: (view.getUint32(slot + Slot.flags, true) & SlotFlag.activation) !== 0,

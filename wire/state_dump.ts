@@ -16,6 +16,7 @@ import {
   type ShadowEvent,
 } from "../proto/subspace_pb.ts";
 import { type Connection, type Incoming, ProtocolError } from "./connection.ts";
+import { NOWHERE, type Position } from "./position.ts";
 import { receiveEvent, sendEvent, type ShadowEventInit } from "./shadow_link.ts";
 
 /** A publisher and its fds. */
@@ -147,6 +148,26 @@ export async function sendChannels(
   }
 }
 
+/** Sends the header of a dump alone, with its position. */
+export function sendHeader(connection: Connection, { sessionId, scb, channels }: StateDump, position: Position): void {
+  const value = { sessionId: scb === null ? 0n : sessionId, numChannels: channels.size, position };
+  sendEvent(connection, { event: { case: "stateDump", value } }, scb === null ? [] : [scb]);
+}
+
+/**
+ * Receives what `sendHeader` sent.
+ *
+ * @throws {ProtocolError} If something else comes.
+ */
+export async function receiveHeader(connection: Connection): Promise<Position> {
+  const { message: { event }, fds } = await next(connection);
+  closeAll(fds);
+  if (event.case !== "stateDump") {
+    throw new ProtocolError(`Cannot receive a position: the shadow says ${event.case ?? "nothing"}`);
+  }
+  return event.value.position ?? NOWHERE;
+}
+
 /**
  * Sends a dump: header, channels, end. Waits for a slow reader now and then.
  *
@@ -168,6 +189,27 @@ export async function sendDump(connection: Connection, dump: StateDump, stallMs:
  * @throws {ProtocolError} If what comes is no dump, or it ends early. All fds are closed then.
  */
 export async function receiveDump(connection: Connection): Promise<StateDump> {
+  const { dump, failure } = await receiveDumpSoFar(connection);
+  if (failure === null) return dump;
+  closeDump(dump);
+  throw failure;
+}
+
+/** As much of a dump as came. */
+export interface ReceivedDump {
+  readonly dump: StateDump;
+  /** Channels that it was to have. */
+  readonly numChannels: number;
+  /** Why it ended early; null where it is whole. */
+  readonly failure: Error | null;
+}
+
+/**
+ * Receives a dump, or what arrives of it.
+ *
+ * @throws {ProtocolError} If what comes is no dump.
+ */
+export async function receiveDumpSoFar(connection: Connection): Promise<ReceivedDump> {
   const header = await next(connection);
   if (header.message.event.case !== "stateDump") {
     closeAll(header.fds);
@@ -175,15 +217,16 @@ export async function receiveDump(connection: Connection): Promise<StateDump> {
       `Cannot receive a state dump: it starts with ${header.message.event.case ?? "nothing"}`,
     );
   }
-  const { sessionId } = header.message.event.value;
+  const { sessionId, numChannels } = header.message.event.value;
   const dump: StateDump = { sessionId, scb: header.fds[0] ?? null, channels: new Map() };
   try {
     while (true) {
       const incoming = await next(connection);
-      if (incoming.message.event.case === "stateDone") return dump;
+      if (incoming.message.event.case === "stateDone") return { dump, numChannels, failure: null };
       addToDump(dump, incoming);
     }
   } catch (error) {
+    if (error instanceof Error) return { dump, numChannels, failure: error };
     closeDump(dump);
     throw error;
   }
