@@ -7,7 +7,7 @@ import { pollSync } from "../ffi/poll.ts";
 import { arena } from "./arena.ts";
 import { bufferName } from "./buffer_names.ts";
 import { ControlBlockError, type ControlBlocks } from "./control_blocks.ts";
-import { align64, bufferBytes, Limit, Prefix, slotBytesOfBuffer } from "./layout.ts";
+import { align64, bufferBytes, Limit, Prefix, prefixBytes, slotBytesOfBuffer } from "./layout.ts";
 
 /** Which buffers, and how they are mapped. */
 export interface BufferOptions {
@@ -15,8 +15,9 @@ export interface BufferOptions {
   /** The channel's name; the multiplexer's for a virtual channel. */
   readonly resolvedName: string;
   readonly blocks: ControlBlocks;
-  /** Size of the prefix in front of each payload. */
-  readonly prefixBytes: number;
+  /** Room for a checksum, and for metadata, in the prefix in front of each payload. */
+  readonly checksumBytes: number;
+  readonly metadataBytes: number;
   readonly writable: boolean;
   /** Who owns the buffers made, where this process may say so. */
   readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
@@ -31,6 +32,15 @@ interface Buffer {
   /** Views of the slots, made on first use. */
   payloads: Uint8Array<ArrayBuffer>[];
   prefixes: Uint32Array<ArrayBuffer>[];
+  parts: PrefixParts[];
+}
+
+/** Views of the parts of a prefix. */
+export interface PrefixParts {
+  /** The fixed part but the bridges' scratch word: what checksums are about. */
+  readonly head: Uint8Array<ArrayBuffer>;
+  readonly checksum: Uint8Array<ArrayBuffer>;
+  readonly metadata: Uint8Array<ArrayBuffer>;
 }
 
 const MODE = 0o777;
@@ -54,9 +64,11 @@ export class MessageBuffers implements Disposable {
   #newestSlotBytes = 0;
   /** Address of the slot size of each buffer, 0 where it is not mapped: the core's `slotBytes`. */
   readonly table: number;
+  readonly #prefixBytes: number;
 
   constructor(options: BufferOptions) {
     this.#options = options;
+    this.#prefixBytes = prefixBytes(options.checksumBytes, options.metadataBytes);
     this.table = this.#arena.allocate(TABLE_BYTES);
   }
 
@@ -84,6 +96,12 @@ export class MessageBuffers implements Disposable {
   prefix(index: number, slotId: number): Uint32Array<ArrayBuffer> {
     const buffer = this.#buffers[index];
     return buffer.prefixes[slotId] ??= this.#makePrefix(buffer, slotId);
+  }
+
+  /** The parts of a slot's prefix. The same views every time. */
+  parts(index: number, slotId: number): PrefixParts {
+    const buffer = this.#buffers[index];
+    return buffer.parts[slotId] ??= this.#makeParts(buffer, slotId);
   }
 
   /** Notes that a message of a buffer is held. */
@@ -183,11 +201,11 @@ export class MessageBuffers implements Disposable {
 
   /** Makes a buffer; null where it exists. */
   #create(index: number, slotBytes: number): Mapping | null {
-    const { blocks, prefixBytes, owner } = this.#options;
+    const { blocks, owner } = this.#options;
     using fd = openNamed(this.#name(index), { create: true });
     if (fd === null) return null;
     try {
-      const bytes = bufferBytes(blocks.numSlots, slotBytes, prefixBytes);
+      const bytes = bufferBytes(blocks.numSlots, slotBytes, this.#prefixBytes);
       truncate(fd, bytes);
       setMode(fd, MODE);
       if (owner !== undefined) setOwner(fd, owner.uid, owner.gid);
@@ -211,7 +229,7 @@ export class MessageBuffers implements Disposable {
         `Cannot use message buffer ${
           this.#name(index)
         }: its ${bytes} bytes are no ${this.#options.blocks.numSlots} ` +
-          `slots of channel ${resolvedName} with prefixes of ${this.#options.prefixBytes} bytes`,
+          `slots of channel ${resolvedName} with prefixes of ${this.#prefixBytes} bytes`,
       );
     }
     return Mapping.map(fd, bytes, { writable });
@@ -220,7 +238,7 @@ export class MessageBuffers implements Disposable {
   #push(mapping: Mapping | null): void {
     const index = this.count;
     if (index > 0 && this.#buffers[index - 1].mapping !== null) this.#numOlder++;
-    this.#buffers.push({ mapping: null, slotBytes: 0, held: 0, payloads: [], prefixes: [] });
+    this.#buffers.push({ mapping: null, slotBytes: 0, held: 0, payloads: [], prefixes: [], parts: [] });
     this.#newestSlotBytes = 0;
     if (mapping !== null) this.#use(index, mapping);
   }
@@ -241,12 +259,13 @@ export class MessageBuffers implements Disposable {
     buffer.mapping = null;
     buffer.payloads = [];
     buffer.prefixes = [];
+    buffer.parts = [];
     this.#arena.u32[(this.table >>> 2) + index] = 0;
     if (index < this.count - 1) this.#numOlder--;
   }
 
   #slotBytesOf(bytes: number): number {
-    return slotBytesOfBuffer(bytes, this.#options.blocks.numSlots, this.#options.prefixBytes);
+    return slotBytesOfBuffer(bytes, this.#options.blocks.numSlots, this.#prefixBytes);
   }
 
   #name(index: number): string {
@@ -254,14 +273,30 @@ export class MessageBuffers implements Disposable {
   }
 
   #makePayload(buffer: Buffer, slotId: number): Uint8Array<ArrayBuffer> {
-    const { prefixBytes } = this.#options;
-    const start = (prefixBytes + buffer.slotBytes) * slotId + prefixBytes;
+    const start = this.#prefixStart(buffer, slotId) + this.#prefixBytes;
     return new Uint8Array(mapped(buffer).buffer, start, buffer.slotBytes);
   }
 
   #makePrefix(buffer: Buffer, slotId: number): Uint32Array<ArrayBuffer> {
-    const start = (this.#options.prefixBytes + buffer.slotBytes) * slotId;
-    return new Uint32Array(mapped(buffer).buffer, start, Prefix.fixedBytes / 4);
+    return new Uint32Array(
+      mapped(buffer).buffer,
+      this.#prefixStart(buffer, slotId),
+      Prefix.fixedBytes / 4,
+    );
+  }
+
+  #makeParts(buffer: Buffer, slotId: number): PrefixParts {
+    const { checksumBytes, metadataBytes } = this.#options;
+    const start = this.#prefixStart(buffer, slotId), memory = mapped(buffer).buffer;
+    return {
+      head: new Uint8Array(memory, start + Prefix.slot, Prefix.fixedBytes - Prefix.slot),
+      checksum: new Uint8Array(memory, start + Prefix.checksum, checksumBytes),
+      metadata: new Uint8Array(memory, start + Prefix.checksum + checksumBytes, metadataBytes),
+    };
+  }
+
+  #prefixStart(buffer: Buffer, slotId: number): number {
+    return (this.#prefixBytes + buffer.slotBytes) * slotId;
   }
 }
 

@@ -8,9 +8,12 @@ export interface CoreExports {
   beginPublish(publisher: number, size: number, activation: number): void;
   endPublish(publisher: number, size: number, activation: number): void;
   abandonSlot(publisher: number): void;
+  reclaim(publisher: number, slotId: number): number;
+  retire(publisher: number, slotId: number): void;
 
   readNext(subscriber: number): number;
   readNewest(subscriber: number): number;
+  find(subscriber: number, timestampLow: number, timestampHigh: number): number;
   skipEntry(subscriber: number): void;
   release(subscriber: number, slotId: number): number;
   mayHaveUnread(subscriber: number): number;

@@ -5,8 +5,9 @@ import { signal } from "../ffi/eventfd.ts";
 import { arena } from "./arena.ts";
 import { MessageBuffers } from "./buffers.ts";
 import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
+import type { ChecksumFunction } from "./checksum.ts";
 import type { ControlBlocks } from "./control_blocks.ts";
-import { grownSlotBytes, Limit, ownedRefs, Prefix, prefixBytes, Slot, SlotFlag } from "./layout.ts";
+import { grownSlotBytes, Limit, ownedRefs, Prefix, PrefixFlag, Slot, SlotFlag } from "./layout.ts";
 import { RetirementNotifier } from "./retirement.ts";
 import { PublisherStruct, SnapshotEntry } from "./structs.ts";
 
@@ -18,8 +19,26 @@ export interface PublishingEndOptions extends ChannelEndOptions {
   readonly fixedSize?: boolean;
   /** Whether it passes on messages of another machine. Default: false. */
   readonly tunnel?: boolean;
+  /** Computes the checksum of each message. Default: they have none. */
+  readonly checksum?: ChecksumFunction | null;
+  /** Told before slots grow, with their size and the one to be; what it throws keeps them as they are. */
+  readonly onResize?: (fromBytes: number, toBytes: number) => void;
+  /** Whether slots that everybody has read are used again before those that were never used. Default: false. */
+  readonly preferRetiredSlots?: boolean;
+  /** Whether slots taken from unread messages count as retired. Default: true. */
+  readonly notifyForcedReuse?: boolean;
+  /** Slots that it may own at a time: those leased, and the one held. Default: 1. */
+  readonly maxLeases?: number;
   /** Who owns the buffers made. Default: this process's user. */
   readonly owner?: { readonly uid: number; readonly gid: number };
+}
+
+/** A slot that a publisher owns apart from the one that it holds. */
+export interface LeasedSlot {
+  readonly slotId: number;
+  /** Its address in the arena. */
+  readonly address: number;
+  readonly bufferIndex: number;
 }
 
 /** Words of the prefix that publishing writes; the first one is the bridges' scratch. */
@@ -44,6 +63,9 @@ export class PublishingEnd implements Disposable {
   /** Index of the struct's first word. */
   readonly #word: number;
   readonly #prefix: Uint32Array<ArrayBuffer>;
+  readonly #checksum: ChecksumFunction | null;
+  readonly #leases = new Set<LeasedSlot>();
+  readonly #maxLeases: number;
   readonly #timePointer: Deno.PointerObject;
   /** The buffers, and what is allocated in the arena. */
   readonly #memory: DisposableStack;
@@ -62,13 +84,16 @@ export class PublishingEnd implements Disposable {
     this.#options = options;
     this.#blocks = blocks;
     this.#reliable = options.reliable ?? false;
+    this.#checksum = options.checksum ?? null;
+    this.#maxLeases = options.maxLeases ?? 1;
     using cleanup = new DisposableStack();
     this.#buffers = cleanup.use(
       new MessageBuffers({
         sessionId,
         resolvedName,
         blocks,
-        prefixBytes: prefixBytes(checksumBytes, metadataBytes),
+        checksumBytes,
+        metadataBytes,
         writable: true,
         owner,
       }),
@@ -140,12 +165,85 @@ export class PublishingEnd implements Disposable {
     if (minBytes > this.#buffers.newestSlotBytes || this.#blocks.numBuffers !== this.#buffers.count) {
       this.#growTo(minBytes);
     }
-    if (!this.#holdsSlot && !this.#claim(false)) return null;
+    if (!this.#holdsSlot && (this.#leases.size >= this.#maxLeases || !this.#claim(false))) return null;
     const u32 = this.#u32, word = this.#word;
     return this.#buffers.payload(
       u32[word + PublisherStruct.bufferIndex / 4],
       u32[word + PublisherStruct.slotId / 4],
     );
+  }
+
+  /** Room for the metadata of the message to be published, in the slot held; null without one. */
+  get metadata(): Uint8Array<ArrayBuffer> | null {
+    if (this.#disposed || !this.#holdsSlot) return null;
+    const u32 = this.#u32, word = this.#word;
+    return this.#buffers.parts(
+      u32[word + PublisherStruct.bufferIndex / 4],
+      u32[word + PublisherStruct.slotId / 4],
+    ).metadata;
+  }
+
+  /** Slots leased. */
+  get numLeases(): number {
+    return this.#leases.size;
+  }
+
+  /** Whether as many slots are leased as may be. */
+  get atLeaseLimit(): boolean {
+    return this.#leases.size >= this.#maxLeases;
+  }
+
+  /** Takes the slot held, with room for a message, out of its turn (section 5.12); null where none is to be had. */
+  lease(minBytes = 0): LeasedSlot | null {
+    return this.buffer(minBytes) === null ? null : this.#leaseHeld();
+  }
+
+  /** Takes a certain slot, which everybody must have released; null where it is not to be had. */
+  reclaim(slotId: number): LeasedSlot | null {
+    if (this.#disposed || this.atLeaseLimit || !(slotId >= 0 && slotId < this.#blocks.numSlots)) return null;
+    if (this.#blocks.numBuffers !== this.#buffers.count) this.#growTo(0);
+    const held = this.#exchange(null);
+    const reclaimed = this.#core.reclaim(this.#struct, slotId) >= 0 ? this.#leaseHeld() : null;
+    // What is leased and what is held must not be more than was agreed.
+    this.#exchange(held);
+    if (reclaimed !== null && held !== null && this.atLeaseLimit) this.#core.abandonSlot(this.#struct);
+    return reclaimed;
+  }
+
+  /** The payload area of a leased slot. */
+  leasedBuffer({ bufferIndex, slotId }: LeasedSlot): Uint8Array<ArrayBuffer> {
+    return this.#buffers.payload(bufferIndex, slotId);
+  }
+
+  /** Room for the metadata of a leased slot. */
+  leasedMetadata({ bufferIndex, slotId }: LeasedSlot): Uint8Array<ArrayBuffer> {
+    return this.#buffers.parts(bufferIndex, slotId).metadata;
+  }
+
+  /** Publishes the message in a leased slot like `publish`, and ends the lease. */
+  publishLease(slot: LeasedSlot, byteLength: number): number {
+    this.#checkLease(slot);
+    this.#checkLength(slot.bufferIndex, byteLength);
+    this.#leases.delete(slot);
+    const held = this.#exchange(slot), u32 = this.#u32, word = this.#word;
+    // A reliable publisher takes no next slot.
+    u32[word + PublisherStruct.reliable / 4] = 1;
+    this.#send(byteLength, 0);
+    u32[word + PublisherStruct.reliable / 4] = this.#reliable ? 1 : 0;
+    this.#exchange(held);
+    if (this.#blocks.numSubscribers(this.#options.vchanId ?? -1) === 0) {
+      this.#core.retire(this.#struct, slot.slotId);
+      this.#retirement.notify(slot.slotId);
+    }
+    return this.ordinal;
+  }
+
+  /** Gives a leased slot back without publishing. Does nothing if it is not leased any more. */
+  endLease(slot: LeasedSlot): void {
+    if (this.#disposed || !this.#leases.delete(slot)) return;
+    const held = this.#exchange(slot);
+    this.#core.abandonSlot(this.#struct);
+    this.#exchange(held);
   }
 
   /**
@@ -159,14 +257,7 @@ export class PublishingEnd implements Disposable {
     if (this.#disposed || !this.#holdsSlot) {
       throw new Error(`Cannot publish to channel ${this.#name}: get a buffer first`);
     }
-    const index = u32[word + PublisherStruct.bufferIndex / 4];
-    if (!(byteLength >= 1 && byteLength <= this.#buffers.slotBytes(index))) {
-      throw new RangeError(
-        `Cannot publish ${byteLength} bytes to channel ${this.#name}: a message has 1 to ${
-          this.#buffers.slotBytes(index)
-        } bytes`,
-      );
-    }
+    this.#checkLength(u32[word + PublisherStruct.bufferIndex / 4], byteLength);
     this.#send(byteLength, 0);
     return this.ordinal;
   }
@@ -222,6 +313,7 @@ export class PublishingEnd implements Disposable {
   /** Gives the slot back that it holds, and unmaps the buffers. Before the server is asked to remove the publisher. */
   close(): void {
     if (this.#disposed) return;
+    for (const slot of [...this.#leases]) this.endLease(slot);
     this.#core.abandonSlot(this.#struct);
     this.leave();
   }
@@ -245,6 +337,49 @@ export class PublishingEnd implements Disposable {
     return this.#u32[this.#word + PublisherStruct.slot / 4] !== 0;
   }
 
+  #checkLength(bufferIndex: number, byteLength: number): void {
+    const slotBytes = this.#buffers.slotBytes(bufferIndex);
+    if (byteLength >= 1 && byteLength <= slotBytes) return;
+    throw new RangeError(
+      `Cannot publish ${byteLength} bytes to channel ${this.#name}: a message has 1 to ${slotBytes} bytes`,
+    );
+  }
+
+  #checkLease(slot: LeasedSlot): void {
+    const why = this.#disposed
+      ? "the publisher is closed"
+      : !this.#leases.has(slot)
+      ? "it is not leased any more"
+      : this.#arena.view.getBigUint64(slot.address + Slot.refs, true) !== ownedRefs(this.#options.id)
+      ? "the server has given it to others"
+      : null;
+    if (why === null) return;
+    throw new Error(`Cannot publish slot ${slot.slotId} of channel ${this.#name}: ${why}`);
+  }
+
+  /** Turns the slot held into a leased one. */
+  #leaseHeld(): LeasedSlot {
+    const slot = this.#exchange(null)!;
+    this.#leases.add(slot);
+    return slot;
+  }
+
+  /** Puts a slot in place of the one held, which is returned. */
+  #exchange(slot: LeasedSlot | null): LeasedSlot | null {
+    const u32 = this.#u32, word = this.#word;
+    const held = !this.#holdsSlot ? null : {
+      slotId: u32[word + PublisherStruct.slotId / 4],
+      address: u32[word + PublisherStruct.slot / 4],
+      bufferIndex: u32[word + PublisherStruct.bufferIndex / 4],
+    };
+    u32[word + PublisherStruct.slot / 4] = slot?.address ?? 0;
+    if (slot !== null) {
+      u32[word + PublisherStruct.slotId / 4] = slot.slotId;
+      u32[word + PublisherStruct.bufferIndex / 4] = slot.bufferIndex;
+    }
+    return held;
+  }
+
   #claim(withoutSubscribers: boolean): boolean {
     const outcome = this.#reliable
       ? this.#core.claimReliable(this.#struct, withoutSubscribers ? 1 : 0)
@@ -262,11 +397,32 @@ export class PublishingEnd implements Disposable {
     clockInto(this.#timePointer);
     this.#core.beginPublish(this.#struct, byteLength, activation);
     for (let i = 1; i < PREFIX_WORDS; i++) target[i] = prefix[i];
-    this.#core.endPublish(this.#struct, byteLength, activation);
+    try {
+      if (this.#checksum !== null) this.#sum(this.#checksum, target, byteLength);
+    } finally {
+      // Whatever the user's function throws: a message that has its number must go out.
+      this.#core.endPublish(this.#struct, byteLength, activation);
+    }
     const triggers = this.#triggers;
     for (let i = 0; i < triggers.length; i++) signal(triggers[i]);
     this.#noteForcedReuse();
     this.#buffers.unmapUnused();
+  }
+
+  /** Adds the checksum to a message whose prefix is complete but for it. */
+  #sum(compute: ChecksumFunction, target: Uint32Array, byteLength: number): void {
+    const u32 = this.#u32, word = this.#word;
+    const index = u32[word + PublisherStruct.bufferIndex / 4];
+    const slotId = u32[word + PublisherStruct.slotId / 4];
+    const { head, checksum, metadata } = this.#buffers.parts(index, slotId);
+    target[Prefix.flags / 4] |= PrefixFlag.checksum;
+    checksum.fill(0);
+    try {
+      compute(checksum, head, metadata, this.#buffers.payload(index, slotId).subarray(0, byteLength));
+    } catch (error) {
+      target[Prefix.flags / 4] &= ~PrefixFlag.checksum;
+      throw error;
+    }
   }
 
   /** The slot just taken had a message that not everybody has read: to those who wait for it, it is retired now. */
@@ -276,6 +432,7 @@ export class PublishingEnd implements Disposable {
     const u32 = this.#u32, word = this.#word, slot = u32[word + PublisherStruct.slot / 4];
     if (slot === 0 || u32[word + PublisherStruct.forced / 4] === 0) return;
     u32[word + PublisherStruct.forced / 4] = 0;
+    if (this.#options.notifyForcedReuse === false) return;
     const activation = (u32[(slot + Slot.flags) >>> 2] & SlotFlag.activation) !== 0;
     if (!activation) this.#retirement.notify(u32[word + PublisherStruct.slotId / 4]);
   }
@@ -291,7 +448,9 @@ export class PublishingEnd implements Disposable {
           `Channel ${resolvedName} is fixed size at ${slotBytes} bytes; can't increase it to ${minBytes} bytes`,
         );
       }
-      this.#buffers.ensure(grownSlotBytes(slotBytes, minBytes));
+      const grown = grownSlotBytes(slotBytes, minBytes);
+      this.#options.onResize?.(slotBytes, grown);
+      this.#buffers.ensure(grown);
     }
     this.#u32[this.#word + PublisherStruct.numBuffers / 4] = this.#buffers.count;
     const slot = this.#u32[this.#word + PublisherStruct.slot / 4];
@@ -300,13 +459,15 @@ export class PublishingEnd implements Disposable {
 
   /** Fills in the core's struct. */
   #describe(checksumBytes: number, metadataBytes: number): void {
-    const { id, vchanId = -1, tunnel = false } = this.#options, { view } = this.#arena;
+    const { id, vchanId = -1, tunnel = false, preferRetiredSlots = false } = this.#options;
+    const { view } = this.#arena;
     const set = (field: number, value: number) => view.setInt32(this.#struct + field, value, true);
     set(PublisherStruct.channel, this.#blocks.struct);
     set(PublisherStruct.id, id);
     set(PublisherStruct.vchan, vchanId);
     set(PublisherStruct.reliable, this.#reliable ? 1 : 0);
     set(PublisherStruct.tunnel, tunnel ? 1 : 0);
+    set(PublisherStruct.preferRetired, preferRetiredSlots ? 1 : 0);
     set(PublisherStruct.numBuffers, this.#buffers.count);
     const prefix = this.#struct + PublisherStruct.prefix;
     view.setUint16(prefix + Prefix.checksumBytes, checksumBytes, true);

@@ -4,8 +4,9 @@ import { signal } from "../ffi/eventfd.ts";
 import { arena } from "./arena.ts";
 import { MessageBuffers } from "./buffers.ts";
 import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
+import { type ChecksumFunction, checksumMatches } from "./checksum.ts";
 import { ControlBlockError, type ControlBlocks } from "./control_blocks.ts";
-import { Limit, prefixBytes } from "./layout.ts";
+import { Limit, Prefix, PrefixFlag } from "./layout.ts";
 import { RetirementNotifier } from "./retirement.ts";
 import { Outcome, Release, SnapshotEntry, SubscriberStruct } from "./structs.ts";
 
@@ -17,6 +18,10 @@ export interface ReadingEndOptions extends ChannelEndOptions {
   readonly passActivation?: boolean;
   /** Whether messages missed are counted. Default: true. */
   readonly detectDrops?: boolean;
+  /** How checksums are made; null: as publishers of ours and of C++ do, in either way. Default: null. */
+  readonly checksum?: ChecksumFunction | null;
+  /** Whether messages may be written to. Default: false. */
+  readonly writable?: boolean;
   /** Whether it reads all virtual channels of a multiplexer. Default: false. */
   readonly multiplexed?: boolean;
 }
@@ -82,8 +87,9 @@ export class ReadingEnd implements Disposable {
         sessionId,
         resolvedName,
         blocks,
-        prefixBytes: prefixBytes(checksumBytes, metadataBytes),
-        writable: false,
+        checksumBytes,
+        metadataBytes,
+        writable: options.writable ?? false,
       }),
     );
     const allocate = (bytes: number) => {
@@ -96,6 +102,12 @@ export class ReadingEnd implements Disposable {
     this.#describe(allocate);
     this.#memory = cleanup.move();
   }
+
+  /** The reads, to be tried again. */
+  readonly #again = {
+    next: () => this.#core.readNext(this.#struct),
+    newest: () => this.#core.readNewest(this.#struct),
+  };
 
   /** CLOCK_MONOTONIC at publication of the message read last, in nanoseconds. */
   get timestampNs(): bigint {
@@ -120,6 +132,18 @@ export class ReadingEnd implements Disposable {
   /** The message read last: a new view of its bytes. They stay as they are until it is released. */
   get payload(): Uint8Array<ArrayBuffer> {
     return this.slotView.subarray(0, this.size);
+  }
+
+  /** The metadata in front of the message read last. The same view every time. */
+  get metadata(): Uint8Array<ArrayBuffer> {
+    return this.#buffers.parts(this.#u32[this.#word + SubscriberStruct.bufferIndex / 4], this.slotId).metadata;
+  }
+
+  /** Whether the message read last has no checksum, or the right one. */
+  get checksumMatches(): boolean {
+    const index = this.#u32[this.#word + SubscriberStruct.bufferIndex / 4], { slotId } = this;
+    if ((this.#buffers.prefix(index, slotId)[Prefix.flags / 4] & PrefixFlag.checksum) === 0) return true;
+    return checksumMatches(this.#buffers.parts(index, slotId), this.payload, this.#options.checksum ?? null);
   }
 
   /** Messages held. */
@@ -153,14 +177,23 @@ export class ReadingEnd implements Disposable {
   readNext(): boolean {
     if (this.#disposed) return this.#refuse();
     const outcome = this.#core.readNext(this.#struct);
-    return outcome >= 0 ? this.#hold(outcome) : this.#readWithout(outcome, true);
+    return outcome >= 0 ? this.#hold(outcome) : this.#readWithout(outcome, this.#again.next, true);
   }
 
   /** Reads the newest message and lets all older ones go. Otherwise like `readNext`. */
   readNewest(): boolean {
     if (this.#disposed) return this.#refuse();
     const outcome = this.#core.readNewest(this.#struct);
-    return outcome >= 0 ? this.#hold(outcome) : this.#readWithout(outcome, false);
+    return outcome >= 0 ? this.#hold(outcome) : this.#readWithout(outcome, this.#again.newest, false);
+  }
+
+  /** Reads the message that was published at a time, be it read before or not, unless it is held. */
+  find(timestampNs: bigint): boolean {
+    if (this.#disposed) return this.#refuse();
+    const low = Number(BigInt.asUintN(32, timestampNs)), high = Number(BigInt.asUintN(32, timestampNs >> 32n));
+    const find = () => this.#core.find(this.#struct, low, high);
+    const outcome = find();
+    return outcome >= 0 ? this.#hold(outcome) : this.#readWithout(outcome, find, false);
   }
 
   /** Lets a message go. Its bytes may be overwritten from now on. Does nothing if it is not held. */
@@ -223,14 +256,14 @@ export class ReadingEnd implements Disposable {
   }
 
   /** Goes on where the core has read nothing. */
-  #readWithout(outcome: number, inOrder: boolean): boolean {
+  #readWithout(outcome: number, again: () => number, inOrder: boolean): boolean {
     for (let tries = 0; outcome === Outcome.needsBuffer && tries < BUFFER_TRIES; tries++) {
       // Room that earlier entries made is forgotten when the core is called again.
       this.#tellOfRoom();
       const mapped = this.#mapBuffer();
       if (!mapped && !inOrder) return false;
       if (!mapped) this.#core.skipEntry(this.#struct);
-      outcome = inOrder ? this.#core.readNext(this.#struct) : this.#core.readNewest(this.#struct);
+      outcome = again();
     }
     if (outcome >= 0) return this.#hold(outcome);
     this.#tellOfRoom();

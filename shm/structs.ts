@@ -62,6 +62,8 @@ export const PublisherStruct = {
   victims: 384,
   numVictims: 388,
   nextVictim: 392,
+  /** Whether slots that everybody has read are taken before those that were never used. */
+  preferRetired: 396,
 } as const;
 
 /** A subscriber. */

@@ -42,6 +42,7 @@ import {
   PUBLISHER_STRUCT_NEXT_VICTIM,
   PUBLISHER_STRUCT_NUM_BUFFERS,
   PUBLISHER_STRUCT_NUM_VICTIMS,
+  PUBLISHER_STRUCT_PREFER_RETIRED,
   PUBLISHER_STRUCT_SLOT,
   PUBLISHER_STRUCT_SLOT_ID,
   PUBLISHER_STRUCT_TUNNEL,
@@ -71,7 +72,7 @@ const MAX_TRIES: u32 = 1000;
 
 // Takes a slot if nothing has happened to it since `refs` were read and nobody held it then.
 @inline
-function take(publisher: u32, slot: u32, refs: u64): bool {
+export function take(publisher: u32, slot: u32, refs: u64): bool {
   return atomic.cmpxchg<u64>(slot, refs, OWNED | <u64> load<u32>(publisher, PUBLISHER_STRUCT_ID)) == refs;
 }
 
@@ -92,7 +93,7 @@ export function assignBuffer(publisher: u32, slot: u32): void {
 }
 
 // Makes a slot just taken ready to be written.
-function prepare(publisher: u32, channel: u32, id: u32, forced: u32): i32 {
+export function prepare(publisher: u32, channel: u32, id: u32, forced: u32): i32 {
   const slot = slotAt(channel, id), vchan = load<i32>(publisher, PUBLISHER_STRUCT_VCHAN);
   store<u64>(slot, 0, SLOT_ORDINAL);
   store<u64>(slot, 0, SLOT_TIMESTAMP);
@@ -168,8 +169,9 @@ function listVictims(publisher: u32, channel: u32): void {
 export function claimUnreliable(publisher: u32): i32 {
   const channel = load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL);
   for (let tries: u32 = 0; tries < MAX_TRIES; tries++) {
-    let forced: u32 = 0, id = takeFree(channel);
-    if (id < 0) id = takeRetired(channel);
+    const retiredFirst = load<u32>(publisher, PUBLISHER_STRUCT_PREFER_RETIRED);
+    let forced: u32 = 0, id = retiredFirst ? takeRetired(channel) : takeFree(channel);
+    if (id < 0) id = retiredFirst ? takeFree(channel) : takeRetired(channel);
     if (id < 0) {
       id = oldestUnheld(publisher, channel);
       forced = 1;
@@ -266,7 +268,7 @@ function oldestReusable(publisher: u32, channel: u32): i32 {
 // that is overwritten. C++ peers see nothing unusual: they set bits and flags as always. (A C++ subscriber clears all
 // its bits for a moment during its first read; a slot that nobody else has to read may be taken then. A C++
 // publisher still goes by the flag.)
-function mayReuse(publisher: u32, channel: u32, id: u32, refs: u64): bool {
+export function mayReuse(publisher: u32, channel: u32, id: u32, refs: u64): bool {
   if (refs & (OWNED | BOTH_COUNTS)) return false;
   const slot = slotAt(channel, id), counters = load<u32>(channel, CHANNEL_STRUCT_COUNTERS);
   const numReliable = load<u16>(counters, SCB_NUM_RELIABLE_SUBS), ordinal = load<u64>(slot, SLOT_ORDINAL);

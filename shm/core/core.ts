@@ -3,6 +3,8 @@
 
 export { abandonSlot, beginPublish, endPublish } from "./publish";
 export { assignBuffer, claimReliable, claimUnreliable } from "./claim";
+export { find } from "./find";
+export { reclaim, retire } from "./lease";
 export { mayHaveUnread, readNewest, readNext, release, skipEntry } from "./read";
 export { clearHazard, registerSubscriber, removePublisher, removeSubscriber } from "./registry";
 export { allocateQueue, checkArena, reconcileQueues, retireQueue } from "./queue_arena";

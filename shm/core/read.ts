@@ -184,7 +184,7 @@ function forget(subscriber: u32, channel: u32, bits: u32, id: u32, ordinal: u64,
   store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MADE_ROOM);
 }
 
-function beginRead(subscriber: u32): bool {
+export function beginRead(subscriber: u32): bool {
   store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_DROPS);
   store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_MADE_ROOM);
   store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_NUM_RETIRED);
@@ -285,7 +285,7 @@ function claim(subscriber: u32, bits: u32, slot: u32, id: u32, ordinal: u64, vch
 }
 
 // Takes the message of an entry. Outcome.none: it is gone, or nothing for the user.
-function deliver(subscriber: u32, entry: u32, inOrder: bool): i32 {
+export function deliver(subscriber: u32, entry: u32, inOrder: bool): i32 {
   const channel = load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL), bits = ownBits(subscriber);
   const id = load<u32>(entry, SNAPSHOT_ENTRY_SLOT), slot = slotAt(channel, id);
   const ordinal = load<u64>(entry, SNAPSHOT_ENTRY_ORDINAL), vchan = load<i32>(entry, SNAPSHOT_ENTRY_VCHAN);
