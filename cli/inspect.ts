@@ -1,31 +1,79 @@
 /** `subspace-inspect`: shows what a shadow keeps, or what a server tells, and changes nothing. */
 
 import { ExitCode } from "./exit_codes.ts";
-import { duration, flag, FlagError, onOff, text } from "./flags.ts";
-import type { InspectFlags } from "./inspect/inspect.ts";
+import { FlagError } from "./flags.ts";
+import { inspectFlags, type Verb } from "./inspect/flags.ts";
 import { main, type Program } from "./program.ts";
 import { nearest } from "./suggestion.ts";
 
-const flags = {
-  socket: flag({
-    type: text("NAME"),
-    default: "/tmp/subspace_shadow",
-    description: "Abstract Unix socket of a shadow, or of a server",
-  }),
-  json: flag({ type: onOff, default: false, description: "Print the same as JSON, with a schemaVersion" }),
-  timeout: flag({ type: duration, default: 5000, description: "How long to wait for answers" }),
+interface VerbDeclaration {
+  /** Those in brackets may be left out. */
+  readonly operands: readonly string[];
+  readonly what: string;
+  /** Loads its code when it is its turn. */
+  load(): Promise<Verb>;
+}
+
+const verbs: Readonly<Record<string, VerbDeclaration>> = {
+  inspect: {
+    operands: [],
+    what: "the whole picture on one screen; the default",
+    load: async () => (await import("./inspect/inspect.ts")).runInspect,
+  },
+  health: {
+    operands: [],
+    what: "is all well, and if not, what to do: exit code 0 fine, 1 degraded, 2 down",
+    load: async () => (await import("./inspect/health.ts")).runHealth,
+  },
+  channels: {
+    operands: [],
+    what: "a line a channel",
+    load: async () => (await import("./inspect/channels.ts")).runChannels,
+  },
+  channel: {
+    operands: ["CHANNEL"],
+    what: "one channel from near: a map of its slots, who has them, its rates",
+    load: async () => (await import("./inspect/channel.ts")).runChannel,
+  },
+  users: {
+    operands: [],
+    what: "a line a publisher or subscriber",
+    load: async () => (await import("./inspect/users.ts")).runUsers,
+  },
+  fds: {
+    operands: [],
+    what: "every fd that a shadow keeps",
+    load: async () => (await import("./inspect/fds.ts")).runFds,
+  },
 };
 
-/** Loaded when it is its turn. */
-const verbs: Readonly<Record<string, () => Promise<(values: InspectFlags) => Promise<number>>>> = {
-  inspect: async () => (await import("./inspect/inspect.ts")).runInspect,
-};
+/** Finds a verb, and checks what it was given. */
+function verbOf(name: string, given: readonly string[]): VerbDeclaration {
+  if (!Object.hasOwn(verbs, name)) {
+    const candidate = nearest(name, Object.keys(verbs));
+    throw new FlagError(
+      `ERROR: Unknown verb '${name}'${candidate === null ? "" : `; did you mean ${candidate}?`}`,
+    );
+  }
+  const { operands } = verbs[name];
+  const missing = operands.slice(given.length).find((operand) => !operand.startsWith("["));
+  if (missing !== undefined) throw new FlagError(`ERROR: Missing ${missing} after '${name}'`);
+  const many = operands.at(-1)?.endsWith("...");
+  if (!many && given.length > operands.length) {
+    throw new FlagError(`ERROR: Unexpected argument '${given[operands.length]}'`);
+  }
+  return verbs[name];
+}
 
-export const program: Program<typeof flags> = {
+export const program: Program<typeof inspectFlags> = {
   name: "subspace-inspect",
   summary: "shows the state of a subspace system: channels, users, slots, and what is wrong",
-  operands: "[inspect]",
-  flags,
+  operands: "[VERB]",
+  verbs: Object.entries(verbs).map(([name, { operands, what }]) => ({
+    command: [name, ...operands].join(" "),
+    what,
+  })),
+  flags: inspectFlags,
   examples: [
     {
       command: "subspace-inspect",
@@ -35,24 +83,23 @@ export const program: Program<typeof flags> = {
       command: "subspace-inspect --socket=/tmp/subspace",
       what: "what a server tells: less, but clients' names too",
     },
+    { command: "subspace-inspect health", what: "one verdict, and what to do" },
+    {
+      command: "subspace-inspect channel /imu",
+      what: "who has which slot of a channel, and how fast it goes",
+    },
     { command: "subspace-inspect --json | jq '.findings'", what: "only what needs attention, as data" },
   ],
   exitCodes: {
-    0: "shown",
-    1: "nobody answered as a shadow or a server does, or shared memory is damaged",
+    0: "shown; of health: all is well",
+    1: "it could not be done, or there is damage; of health: degraded; of diff: there are differences",
+    2: "of health: down",
     64: "wrong command line",
   },
   usageCode: ExitCode.usage,
-  async run(values, [verb = "inspect", ...rest]) {
-    if (rest.length > 0) throw new FlagError(`ERROR: Unexpected argument '${rest[0]}'`);
-    if (!Object.hasOwn(verbs, verb)) {
-      const candidate = nearest(verb, Object.keys(verbs));
-      throw new FlagError(
-        `ERROR: Unknown verb '${verb}'${candidate === null ? "" : `; did you mean ${candidate}?`}`,
-      );
-    }
-    const run = await verbs[verb]();
-    return await run(values);
+  async run(values, [name = "inspect", ...operands]) {
+    const run = await verbOf(name, operands).load();
+    return await run(values, operands);
   },
 };
 

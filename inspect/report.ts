@@ -23,27 +23,57 @@ export interface ReportOptions {
 const UNKNOWN = "-";
 
 /** Renders a system: who told, its channels, their slots and users, and last what needs attention. */
-export function renderReport(inspection: Inspection, { width, style }: ReportOptions): string {
+export function renderReport(inspection: Inspection, options: ReportOptions): string {
   const { channels } = inspection;
-  const table = (columns: readonly Column[], rows: readonly (readonly Cell[])[]) =>
-    rows.length === 0 ? [] : ["", ...renderTable(columns, rows, width, style)];
   const slotRows = channels.filter(({ slots, numSlots }) => slots !== null && numSlots > 0).map(slotRow);
-  const userRows = channels.flatMap((channel) => [
-    ...channel.publishers.map((publisher) => userRow(channel, "pub", publisher, publisherDetails(publisher))),
-    ...channel.subscribers.map((subscriber) =>
-      userRow(channel, "sub", subscriber, subscriberDetails(subscriber))
-    ),
+  return render(inspection, options, [
+    [channelColumns, channels.map(channelRow)],
+    [slotColumns, slotRows],
+    [optionColumns, channels.flatMap(optionRows)],
+    [userColumns, channels.flatMap(userRows)],
+    [clientBufferColumns, channels.flatMap(clientBufferRows)],
   ]);
+}
+
+/** Renders the channels of a system. */
+export function renderChannels(inspection: Inspection, options: ReportOptions): string {
+  return render(inspection, options, [[channelColumns, inspection.channels.map(channelRow)]]);
+}
+
+/** Renders the users of a system. */
+export function renderUsers(inspection: Inspection, options: ReportOptions): string {
+  return render(inspection, options, [[userColumns, inspection.channels.flatMap(userRows)]]);
+}
+
+/** Renders one channel of a system, with all that an inspection tells of it. */
+export function renderChannelTables(channel: Channel, { width, style }: ReportOptions): string[] {
+  return tables(
+    [
+      [channelColumns, [channelRow(channel)]],
+      [optionColumns, optionRows(channel)],
+      [userColumns, userRows(channel)],
+      [clientBufferColumns, clientBufferRows(channel)],
+    ],
+    width,
+    style,
+  );
+}
+
+type Table = readonly [columns: readonly Column[], rows: readonly (readonly Cell[])[]];
+
+function render(inspection: Inspection, { width, style }: ReportOptions, shown: readonly Table[]): string {
   const lines = [
     ...summary(inspection, style),
-    ...table(channelColumns, channels.map(channelRow)),
-    ...table(slotColumns, slotRows),
-    ...table(optionColumns, channels.flatMap(optionRows)),
-    ...table(userColumns, userRows),
-    ...table(clientBufferColumns, channels.flatMap(clientBufferRows)),
+    ...tables(shown, width, style),
     ...findingLines(inspection.findings, width, style),
   ];
   return lines.join("\n") + "\n";
+}
+
+/** An empty line and the table, of those that have rows. */
+function tables(shown: readonly Table[], width: number, style: Style): string[] {
+  return shown.filter(([, rows]) => rows.length > 0)
+    .flatMap(([columns, rows]) => ["", ...renderTable(columns, rows, width, style)]);
 }
 
 function summary({ source, session, channels, findings }: Inspection, style: Style): string[] {
@@ -181,6 +211,15 @@ const userColumns: readonly Column[] = [
   { title: "DETAILS", minimum: 20 },
 ];
 
+function userRows(channel: Channel): Cell[][] {
+  return [
+    ...channel.publishers.map((publisher) => userRow(channel, "pub", publisher, publisherDetails(publisher))),
+    ...channel.subscribers.map((subscriber) =>
+      userRow(channel, "sub", subscriber, subscriberDetails(subscriber))
+    ),
+  ];
+}
+
 function userRow(channel: Channel, role: "pub" | "sub", user: User, details: readonly string[]): Cell[] {
   const { process } = user;
   const words = [...details];
@@ -254,7 +293,7 @@ const marks: Record<Finding["kind"], readonly [string, Emphasis]> = {
 };
 
 /** One line each, never shortened: a finding is read to its end. */
-function findingLines(findings: readonly Finding[], width: number, style: Style): string[] {
+export function findingLines(findings: readonly Finding[], width: number, style: Style): string[] {
   if (findings.length === 0) return [];
   const widest = Math.max(...findings.map(({ kind }) => marks[kind][0].length));
   const lines = findings.flatMap(({ kind, channel, text }) => {

@@ -1,0 +1,48 @@
+/** `subspace-inspect channel NAME`: one channel from near. */
+
+import { monotonicNs } from "../../ffi/clock.ts";
+import { type ChannelDetail, detailOf, lookAtChannel, renderChannel } from "../../inspect/channel_view.ts";
+import { InspectError, look, type ShadowSight, viewOf } from "../../inspect/inspect.ts";
+import { SCHEMA_VERSION } from "../../inspect/model.ts";
+import { nearest } from "../suggestion.ts";
+import type { InspectFlags } from "./flags.ts";
+import { codeOf } from "./inspect.ts";
+import { show } from "./screen.ts";
+
+/** Prints a channel, after two looks at it. */
+export async function runChannel(flags: InspectFlags, [name]: readonly string[]): Promise<number> {
+  using sight = await look(flags.socket, { timeoutMs: flags.timeout });
+  const detail = sight.kind === "shadow"
+    ? await twoLooks(sight, name, flags.interval)
+    : told(viewOf(sight), name);
+  show(detail, flags.json, renderChannel);
+  return codeOf(detail.findings);
+}
+
+async function twoLooks(sight: ShadowSight, name: string, intervalMs: number): Promise<ChannelDetail> {
+  const record = sight.dump.channels.get(name);
+  if (record === undefined) throw unknownChannel(name, sight.dump.channels.keys(), sight.source.socket);
+  const before = lookAtChannel(record, monotonicNs);
+  await new Promise((resolve) => setTimeout(resolve, intervalMs));
+  return detailOf(sight, name, before, lookAtChannel(record, monotonicNs))!;
+}
+
+function told({ source, channels, findings }: ReturnType<typeof viewOf>, name: string): ChannelDetail {
+  const channel = channels.find((it) => it.name === name);
+  if (channel === undefined) throw unknownChannel(name, channels.map((it) => it.name), source.socket);
+  return {
+    schemaVersion: SCHEMA_VERSION,
+    source,
+    channel,
+    rates: null,
+    slotMap: null,
+    findings: findings.filter((it) => it.channel === null || it.channel === name),
+  };
+}
+
+/** Says that there is no such channel, and which one may be meant. */
+export function unknownChannel(name: string, names: Iterable<string>, socket: string): InspectError {
+  const candidate = nearest(name, [...names]);
+  const hint = candidate === null ? "see them with the verb channels" : `did you mean ${candidate}?`;
+  return new InspectError(`Cannot show channel ${name}: ${socket} knows none of that name; ${hint}`);
+}
