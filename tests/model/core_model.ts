@@ -77,11 +77,17 @@ function template(numSlots: number): { ccb: Uint8Array; struct: Uint32Array } {
   return { ccb: mapping.bytes.slice(), struct };
 }
 
+interface Process {
+  step: () => Promise<void>;
+  readonly core: TracedCore;
+}
+
 /** Runs the scenarios of seeds. Made once: the traced core takes a second to compile. */
 export class CoreModel {
   readonly #memory = new WebAssembly.Memory({ initial: 8, maximum: 65536 });
   readonly #templates = new Map<number, ReturnType<typeof template>>();
   readonly #plainCore: CoreExports;
+  readonly #processes: Process[] = [];
   steps = 0;
   kills = 0;
 
@@ -91,9 +97,10 @@ export class CoreModel {
     this.#plainCore = plain.exports as unknown as CoreExports;
   }
 
-  static async create(): Promise<CoreModel> {
+  /** @param spoil Changes a source of the core, to see whether the fault is found. */
+  static async create(spoil?: (name: string, source: string) => string): Promise<CoreModel> {
     const counts = CCB + Ccb.numSubs;
-    return new CoreModel(await compileTracedCore(SHARED, [counts + 4, counts + 4 * Limit.users]));
+    return new CoreModel(await compileTracedCore(SHARED, [counts + 4, counts + 4 * Limit.users], spoil));
   }
 
   /** @throws {Error} If something does not hold; the seed replays it. */
@@ -102,13 +109,25 @@ export class CoreModel {
     const scenario = draw(random);
     try {
       const world = new World(this.#memory, this.#plainCore, this.#template(scenario.numSlots), scenario);
-      this.steps += await world.run(random, (step) => instantiate(this.module, this.#memory, step));
+      let processes = 0;
+      this.steps += await world.run(random, (step) => this.#process(processes++, step));
       if (world.killed) this.kills++;
     } catch (error) {
       throw new Error(`seed ${seed}, ${JSON.stringify(scenario)}: ${(error as Error).message}`, {
         cause: error,
       });
     }
+  }
+
+  /** The core of a process; instances are used again, as making one costs more than a run. */
+  #process(index: number, step: () => Promise<void>): TracedCore {
+    if (index === this.#processes.length) {
+      const made: Process = { step, core: instantiate(this.module, this.#memory, () => made.step()) };
+      this.#processes.push(made);
+    }
+    const process = this.#processes[index];
+    process.step = step;
+    return process.core;
   }
 
   #template(numSlots: number) {
@@ -254,6 +273,7 @@ class World {
       },
     };
     const steps = await interleave(users.map(({ actor }) => actor), { random, stepsMax: STEPS_MAX, kill });
+    for (const { actor } of users) if (actor.killed) await actor.bury();
     this.#reclaim();
     this.#check();
     return steps;

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { CoreModel } from "./core_model.ts";
 
 /** `deno run -A tests/model/core_model.ts COUNT SEED` takes any number. */
@@ -18,3 +19,42 @@ Deno.test({
     console.log(`${model.steps} steps, ${model.kills} kills`);
   },
 });
+
+/** Faults that the model check has to find, as the file, what it says, and what it says then. */
+const faults: [what: string, file: string, from: string, to: string][] = [
+  [
+    "a reliable publisher takes slots that are not read",
+    "claim.ts",
+    "if (refs & (OWNED | BOTH_COUNTS)) return false;",
+    "return !(refs & (OWNED | BOTH_COUNTS));",
+  ],
+  [
+    "an unreliable publisher takes slots that are held",
+    "claim.ts",
+    "if (!(refs & (OWNED | BOTH_COUNTS)) && take(",
+    "if (!(refs & OWNED) && take(",
+  ],
+  [
+    "bits are withdrawn when the slot is somebody else's",
+    "registry.ts",
+    "withdraw(channel, slotId, -1);\n    atomic.store<u64>(slot, 0);",
+    "atomic.store<u64>(slot, 0);\n    withdraw(channel, slotId, -1);",
+  ],
+];
+
+for (const [what, file, from, to] of faults) {
+  Deno.test({
+    name: `the model check finds it if ${what}` + (readable ? "" : " (skipped: needs --allow-read)"),
+    ignore: !readable,
+    async fn() {
+      const model = await CoreModel.create((name, source) => {
+        if (name !== file) return source;
+        assert(source.includes(from), `${file} no longer says ${from}`);
+        return source.replace(from, to);
+      });
+      await assert.rejects(async () => {
+        for (let seed = 1; seed <= INTERLEAVINGS; seed++) await model.run(seed);
+      }, /^Error: seed \d+/);
+    },
+  });
+}

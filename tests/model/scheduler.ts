@@ -5,6 +5,7 @@ import type { Random } from "../chaos/random.ts";
 /** Something that runs in steps and may be stopped for ever between two of them. */
 export class Actor {
   #resume: (() => void) | null = null;
+  #abort: (reason: Error) => void = () => {};
   /** Steps made. */
   steps = 0;
   done = false;
@@ -14,7 +15,11 @@ export class Actor {
   constructor(readonly name: string) {}
 
   /** To be awaited before each access to what is shared. */
-  readonly step = (): Promise<void> => new Promise((resolve) => this.#resume = resolve);
+  readonly step = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      this.#resume = resolve;
+      this.#abort = reject;
+    });
 
   start(run: () => Promise<void>): void {
     const ended = (error?: unknown) => {
@@ -32,9 +37,15 @@ export class Actor {
     resume();
     while (this.#resume === null && !this.done) await null;
   }
+
+  /** Frees the stack on which a killed actor still stands. Nothing of it runs any more. */
+  async bury(): Promise<void> {
+    this.#abort(new Error(`${this.name} is dead`));
+    while (!this.done) await null;
+  }
 }
 
-/** What the scheduler was asked to do. */
+/** What the scheduler is asked to do. */
 export interface Plan {
   readonly random: Random;
   /** Steps in which the actors must be done. */

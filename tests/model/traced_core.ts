@@ -50,10 +50,17 @@ function instrument(source: string): string {
     .replace(/(?<![\w.])store<(\w+)>\(([^;]*)\);/g, (_, type, args) => `tracedStore<${type}>(${args});`);
 }
 
-/** Compiles it. @param shared Addresses from here on are shared memory. @param quiet A range in it without steps. */
+/**
+ * Compiles it.
+ *
+ * @param shared Addresses from here on are shared memory.
+ * @param quiet A range in it without steps.
+ * @param spoil Changes a source, to see whether the fault is found.
+ */
 export async function compileTracedCore(
   shared: number,
   quiet: readonly [from: number, to: number],
+  spoil: (name: string, source: string) => string = (_, source) => source,
 ): Promise<WebAssembly.Module> {
   let binary: Uint8Array<ArrayBuffer> | undefined;
   const { error, stderr } = await asc.main([
@@ -64,7 +71,7 @@ export async function compileTracedCore(
     readFile: (name: string) => {
       if (name === "traced.ts") return traced(shared, ...quiet);
       try {
-        const source = Deno.readTextFileSync(new URL(name, core));
+        const source = spoil(name, Deno.readTextFileSync(new URL(name, core)));
         return name === "core.ts" || name === "offsets.ts" ? source : instrument(source);
       } catch {
         return null;
