@@ -1,35 +1,112 @@
 /**
- * Compiles the three programs to executables in `dist/`: `deno task compile [--target TRIPLE]`.
+ * Makes the three programs in `dist/`, one file each that needs nothing installed, and runs them:
+ * `deno task compile [--target=TRIPLE] [--runtime=PATH] [--self-extracting]`.
  *
- * `deno compile` embeds a runtime that it downloads once, or takes from `DENORT_BIN`.
+ * `deno compile` embeds a runtime that it downloads once, or takes from `DENORT_BIN`. Where it is not to be had, the
+ * executables unpack themselves instead: see `self_extracting.ts`.
+ *
+ * --target          The machine; default this one. Programs for another one are not run.
+ * --runtime         A deno executable for self-extracting ones; default the one that runs this.
+ * --self-extracting Do not try `deno compile`.
  */
 
-const programs = ["server", "shadow", "inspect"];
-const root = new URL("..", import.meta.url);
+import { flag, onOff, parseFlags, text } from "../cli/flags.ts";
+import { version } from "../cli/version.ts";
+import { pack, type Packed, selfExtracting, sha256 } from "./self_extracting.ts";
+import { tryOut } from "./try_out.ts";
 
-await Deno.mkdir(new URL("dist/", root), { recursive: true });
-for (const program of programs) {
-  const output = new URL(`dist/subspace-${program}`, root).pathname;
-  const { success } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      "compile",
-      "-q",
-      "--no-prompt",
-      "--allow-ffi",
-      ...Deno.args,
-      "--output",
-      output,
-      `cli/${program}.ts`,
-    ],
-    cwd: root,
-  }).spawn().status;
-  if (!success) {
-    console.error(
-      `Cannot compile subspace-${program}: the runtime that deno compile embeds was not to be had. ` +
-        "Name a denort binary of the same version in DENORT_BIN.",
+const programs = ["server", "shadow", "inspect"] as const;
+const targets = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
+const here = Deno.build.target;
+const root = new URL("..", import.meta.url).pathname;
+
+const { values: { target, runtime, self_extracting } } = parseFlags({
+  target: flag({ type: text("TRIPLE"), default: here, description: "" }),
+  runtime: flag({ type: text("PATH"), default: "", description: "" }),
+  self_extracting: flag({ type: onOff, default: false, description: "" }),
+}, Deno.args);
+if (!targets.includes(target)) fail(`Cannot compile for ${target}: it is none of ${targets.join(", ")}`);
+
+const dist = target === here ? `${root}dist` : `${root}dist/${target}`;
+const paths = programs.map((program) => `${dist}/subspace-${program}`);
+
+await Deno.mkdir(dist, { recursive: true });
+const embedded = !self_extracting && await compileAll();
+if (!embedded) await makeSelfExtracting();
+await writeSums();
+for (const path of paths) {
+  console.log(`${path.slice(root.length).padEnd(24)} ${mebibytes((await Deno.stat(path)).size)} MiB`);
+}
+if (target === here) await tryOut(dist);
+else console.log(`Not run: this machine is ${here}`);
+
+/** Compiles with `deno compile`; false where it cannot. */
+async function compileAll(): Promise<boolean> {
+  for (const program of programs) {
+    const output = `${dist}/subspace-${program}`;
+    const args = ["--no-check", "--allow-ffi", "--target", target, "--output", output, `cli/${program}.ts`];
+    const { success, stderr } = await deno(["compile", "--quiet", "--no-prompt", ...args]);
+    if (success) continue;
+    const reason =
+      new TextDecoder().decode(stderr).match(/^ +\d+: .*(?=\n\n|\n*$)/m)?.[0].replace(/^ +\d+: /, "") ??
+        "unknown";
+    console.log(
+      `deno compile has no runtime to embed (${reason}), and DENORT_BIN names none: making executables that unpack themselves`,
     );
-    Deno.exit(1);
+    return false;
   }
-  const { size } = await Deno.stat(output);
-  console.log(`dist/subspace-${program}  ${(size / 2 ** 20).toFixed(1)} MiB`);
+  return true;
+}
+
+async function makeSelfExtracting(): Promise<void> {
+  if (target !== here && runtime === "") {
+    fail(`Cannot make programs for ${target}: name a deno executable for it with --runtime`);
+  }
+  const packedRuntime = await pack(await Deno.readFile(runtime || Deno.execPath()));
+  for (const program of programs) {
+    const name = `subspace-${program}`;
+    const bytes = selfExtracting({
+      name,
+      version,
+      target,
+      program: await bundle(program),
+      runtime: packedRuntime,
+    });
+    // Not in place: an executable that is running keeps its own.
+    await Deno.writeFile(`${dist}/.${name}`, bytes, { mode: 0o755 });
+    await Deno.rename(`${dist}/.${name}`, `${dist}/${name}`);
+  }
+}
+
+/** A program and all that it imports, as one file. */
+async function bundle(program: string): Promise<Packed> {
+  const { success, stdout, stderr } = await deno([
+    "bundle",
+    "--quiet",
+    "--platform=deno",
+    "--minify",
+    `cli/${program}.ts`,
+  ]);
+  if (!success) fail(`Cannot bundle cli/${program}.ts: ${new TextDecoder().decode(stderr)}`);
+  return await pack(stdout);
+}
+
+async function writeSums(): Promise<void> {
+  const lines = paths.map(async (path) =>
+    `${await sha256(await Deno.readFile(path))}  ${path.split("/").at(-1)}\n`
+  );
+  await Deno.writeTextFile(`${dist}/SHA256SUMS`, (await Promise.all(lines)).join(""));
+}
+
+function deno(args: string[]): Promise<Deno.CommandOutput> {
+  return new Deno.Command(Deno.execPath(), { args, cwd: root, env: { NO_COLOR: "1" } }).output();
+}
+
+function mebibytes(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(1);
+}
+
+function fail(reason: string): never {
+  console.error(reason);
+  Deno.exit(1);
 }
