@@ -1,9 +1,9 @@
 /** One run of the benchmarks: what was asked for, what is at hand, and the servers that are running. */
 
-import { create } from "@bufbuild/protobuf";
+import { create } from "../proto/message.ts";
 import { closeAll } from "../ffi/fd.ts";
 import { connectAbstract } from "../ffi/unix_socket.ts";
-import { RequestSchema } from "../proto/subspace_pb.ts";
+import { RequestSchema } from "../proto/subspace.ts";
 import { type Maker, removeBuffers, startServer } from "../tests/deployment.ts";
 import { cppFolder, Program, uniqueSocket } from "../tests/program.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";

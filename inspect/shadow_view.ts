@@ -2,11 +2,8 @@
 
 import { SystemError } from "../ffi/errno.ts";
 import type { Fd } from "../ffi/fd.ts";
-import {
-  ClientBufferAllocator,
-  type ClientBufferHandleMetadataProto,
-  type ShadowCreateChannel,
-} from "../proto/subspace_pb.ts";
+import { ClientBufferAllocatorNames } from "../proto/subspace.ts";
+import type { ClientBufferHandleMetadataProto, ShadowCreateChannel } from "../proto/subspace_pb.ts";
 import {
   type ControlBlockReport,
   type CounterReport,
@@ -293,6 +290,6 @@ function clientBuffersOf({ clientBuffers }: ChannelRecord): ClientBuffer[] {
 }
 
 function allocatorName({ allocator }: ClientBufferHandleMetadataProto): string {
-  const name: string | undefined = ClientBufferAllocator[allocator];
+  const name: string | undefined = ClientBufferAllocatorNames[allocator];
   return name?.toLowerCase().replace("client_buffer_allocator_", "") ?? `allocator ${allocator}`;
 }

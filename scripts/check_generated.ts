@@ -2,6 +2,7 @@
 
 const generated: [task: string, file: string][] = [
   ["proto", "proto/subspace_pb.ts"],
+  ["proto", "proto/subspace.ts"],
   ["core", "shm/core_wasm.ts"],
 ];
 

@@ -1,4 +1,7 @@
-/** Generates `proto/subspace_pb.ts` from `proto/subspace.proto`: `deno task proto`. Needs no network once cached. */
+/**
+ * Generates `proto/subspace_pb.ts` (types, and descriptors for tests) and from it `proto/subspace.ts` (tables for
+ * `proto/message.ts`) out of `proto/subspace.proto`: `deno task proto`. Needs no network once cached.
+ */
 
 const root = new URL("..", import.meta.url).pathname;
 
@@ -23,4 +26,6 @@ const { code } = await new Deno.Command(Deno.execPath(), {
   ],
   cwd: root,
 }).output();
-Deno.exit(code);
+if (code !== 0) Deno.exit(code);
+const { writeTables } = await import("./generate_tables.ts");
+await writeTables();

@@ -9,14 +9,10 @@
  * the system control block; a channel without users is gone before the method that emptied it returns.
  */
 
-import { create } from "@bufbuild/protobuf";
+import { create } from "../proto/message.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
-import {
-  type ShadowAddPublisher,
-  ShadowAddPublisherSchema,
-  type ShadowAddSubscriber,
-  ShadowAddSubscriberSchema,
-} from "../proto/subspace_pb.ts";
+import { ShadowAddPublisherSchema, ShadowAddSubscriberSchema } from "../proto/subspace.ts";
+import type { ShadowAddPublisher, ShadowAddSubscriber } from "../proto/subspace_pb.ts";
 import { ControlBlocks } from "../shm/control_blocks.ts";
 import { Limit } from "../shm/layout.ts";
 import { Registry } from "../shm/registry.ts";

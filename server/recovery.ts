@@ -1,8 +1,8 @@
 /** Starting with the state that a shadow kept (specification, sections 3.2 and 3.5). */
 
-import { create } from "@bufbuild/protobuf";
+import { create } from "../proto/message.ts";
 import { getLogger } from "@logtape/logtape";
-import { ShadowCreateChannelSchema } from "../proto/subspace_pb.ts";
+import { ShadowCreateChannelSchema } from "../proto/subspace.ts";
 import { type ChannelRecord, closeChannel, closeDump, type StateDump } from "../wire/state_dump.ts";
 import { ChannelTable } from "./channel_table.ts";
 import type { Host } from "./host.ts";

@@ -1,12 +1,8 @@
 /** The channels that the server publishes of itself: its directory, and statistics (specification, section 6). */
 
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "../proto/message.ts";
 import { getLogger } from "@logtape/logtape";
-import {
-  ChannelDirectorySchema,
-  CreatePublisherRequestSchema,
-  StatisticsSchema,
-} from "../proto/subspace_pb.ts";
+import { ChannelDirectorySchema, CreatePublisherRequestSchema, StatisticsSchema } from "../proto/subspace.ts";
 import { PublishingEnd } from "../shm/publishing.ts";
 import type { Channel } from "./channel.ts";
 import type { ChannelTable } from "./channel_table.ts";

@@ -1,7 +1,8 @@
 /** What a shadow is told of channels, options and users (specification, section 3.1). */
 
-import { create } from "@bufbuild/protobuf";
-import { type ShadowCreateChannel, ShadowCreateChannelSchema } from "../proto/subspace_pb.ts";
+import { create } from "../proto/message.ts";
+import { ShadowCreateChannelSchema } from "../proto/subspace.ts";
+import type { ShadowCreateChannel } from "../proto/subspace_pb.ts";
 import type { ShadowEventInit } from "../wire/shadow_link.ts";
 import type { ChannelRecord } from "../wire/state_dump.ts";
 import type { Channel } from "./channel.ts";

@@ -5,14 +5,10 @@
  * is released, whatever events come; the state belongs to one generation, which `init` begins.
  */
 
-import { create } from "@bufbuild/protobuf";
+import { create } from "../proto/message.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
-import {
-  ClientBufferHandleMetadataProtoSchema,
-  ShadowCreateChannelSchema,
-  type ShadowEvent,
-  type ShadowUpdateChannelOptions,
-} from "../proto/subspace_pb.ts";
+import { ClientBufferHandleMetadataProtoSchema, ShadowCreateChannelSchema } from "../proto/subspace.ts";
+import type { ShadowEvent, ShadowUpdateChannelOptions } from "../proto/subspace_pb.ts";
 import {
   channelFds,
   type ChannelRecord,

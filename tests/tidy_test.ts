@@ -9,7 +9,7 @@ const ignore = !readable;
 
 /** The layers, from the top; imports look down only, never sideways within a row of several. */
 const layers = [["cli"], ["inspect"], ["client", "server", "shadow"], ["wire", "shm"], ["proto", "ffi"]];
-const generated = new Set(["proto/subspace_pb.ts", "shm/core_wasm.ts"]);
+const generated = new Set(["proto/subspace.ts", "proto/subspace_pb.ts", "shm/core_wasm.ts"]);
 
 function sources(folder = "", found: string[] = []): string[] {
   for (const entry of Deno.readDirSync(new URL(folder || ".", root))) {

@@ -1,8 +1,9 @@
 /** The link between a client and a server: requests one way, responses the other (specification, section 2). */
 
-import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { fromBinary, type Init, toBinary } from "../proto/message.ts";
 import type { Fd } from "../ffi/fd.ts";
-import { type Request, RequestSchema, type Response, ResponseSchema } from "../proto/subspace_pb.ts";
+import { RequestSchema, ResponseSchema } from "../proto/subspace.ts";
+import type { Request, Response } from "../proto/subspace_pb.ts";
 import { type Codec, type Connection, ProtocolError } from "./connection.ts";
 
 /** What a server reads. Fds follow a registration of a client buffer that has one, and nothing else. */
@@ -29,11 +30,11 @@ export function decode<Message>(what: string, decoder: () => Message): Message {
 /** Sends a request. Only a registration of a client buffer takes an fd. */
 export function sendRequest(
   connection: Connection,
-  request: MessageInitShape<typeof RequestSchema>,
+  request: Init<Request>,
   fd?: Fd,
 ): void {
   connection.send(
-    toBinary(RequestSchema, create(RequestSchema, request)),
+    toBinary(RequestSchema, request),
     fd === undefined ? undefined : [fd],
   );
 }
@@ -41,8 +42,8 @@ export function sendRequest(
 /** Sends a response and the fds that its indexes count into. */
 export function sendResponse(
   connection: Connection,
-  response: MessageInitShape<typeof ResponseSchema>,
+  response: Init<Response>,
   fds: readonly Fd[],
 ): void {
-  connection.send(toBinary(ResponseSchema, create(ResponseSchema, response)), fds);
+  connection.send(toBinary(ResponseSchema, response), fds);
 }

@@ -1,13 +1,14 @@
 /** The link between a server and a shadow: events and state dumps (specification, section 3). */
 
-import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, type Init, toBinary } from "../proto/message.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
-import { type ShadowEvent, ShadowEventSchema } from "../proto/subspace_pb.ts";
+import { ShadowEventSchema } from "../proto/subspace.ts";
+import type { ShadowEvent } from "../proto/subspace_pb.ts";
 import { decode } from "./client_link.ts";
 import { type Codec, type Connection, type Incoming, ProtocolError } from "./connection.ts";
 
 /** An event to be sent: see section 3.1 for the members. */
-export type ShadowEventInit = MessageInitShape<typeof ShadowEventSchema>;
+export type ShadowEventInit = Init<ShadowEvent>;
 
 /** What both ends read. */
 export const shadowEventCodec: Codec<ShadowEvent> = {

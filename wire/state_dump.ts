@@ -5,15 +5,15 @@
  * what an inspector shows: all the same records.
  */
 
-import { create } from "@bufbuild/protobuf";
+import { create } from "../proto/message.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
-import {
-  type ClientBufferHandleMetadataProto,
-  ClientBufferHandleMetadataProtoSchema,
-  type ShadowAddPublisher,
-  type ShadowAddSubscriber,
-  type ShadowCreateChannel,
-  type ShadowEvent,
+import { ClientBufferHandleMetadataProtoSchema } from "../proto/subspace.ts";
+import type {
+  ClientBufferHandleMetadataProto,
+  ShadowAddPublisher,
+  ShadowAddSubscriber,
+  ShadowCreateChannel,
+  ShadowEvent,
 } from "../proto/subspace_pb.ts";
 import { type Connection, type Incoming, ProtocolError } from "./connection.ts";
 import { NOWHERE, type Position } from "./position.ts";
@@ -149,7 +149,11 @@ export async function sendChannels(
 }
 
 /** Sends the header of a dump alone, with its position. */
-export function sendHeader(connection: Connection, { sessionId, scb, channels }: StateDump, position: Position): void {
+export function sendHeader(
+  connection: Connection,
+  { sessionId, scb, channels }: StateDump,
+  position: Position,
+): void {
   const value = { sessionId: scb === null ? 0n : sessionId, numChannels: channels.size, position };
   sendEvent(connection, { event: { case: "stateDump", value } }, scb === null ? [] : [scb]);
 }
