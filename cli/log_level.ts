@@ -1,6 +1,6 @@
-/** The levels of log lines and the flag that chooses one. */
+/** The levels and forms of log lines, and the flags that choose one. */
 
-import { flag, FlagError } from "./flags.ts";
+import { choice, flag, FlagError } from "./flags.ts";
 
 /** The reference's names, the most talkative first. */
 export const logLevels = ["verbose", "debug", "info", "warning", "error", "fatal"] as const;
@@ -23,5 +23,15 @@ export const logLevelFlag = flag<LogLevelName>({
     },
   },
   default: "info",
-  description: "Log this and what is more severe",
+  description: "Log this and what is more severe; SIGUSR1 goes on to debug, verbose, and back",
+});
+
+/** What a log line looks like. */
+export type LogFormatName = "text" | "json";
+
+/** `--log_format`. */
+export const logFormatFlag = flag<LogFormatName>({
+  type: choice("FORMAT", ["text", "json"]),
+  default: "text",
+  description: "Log lines in the reference's form, or as one JSON object each",
 });

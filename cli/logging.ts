@@ -4,7 +4,7 @@
  */
 
 import { configureSync, type LogLevel, type LogRecord } from "@logtape/logtape";
-import type { LogLevelName } from "./log_level.ts";
+import type { LogFormatName, LogLevelName } from "./log_level.ts";
 import { terminalColumns, writeError } from "./output.ts";
 
 /** LogTape's names of the reference's levels. */
@@ -26,12 +26,42 @@ const letters: Record<LogLevel, string> = {
   fatal: "F",
 };
 
-/** Sends what all parts of this program log to standard error. */
-export function configureLogging(subsystem: string, level: LogLevelName): void {
-  const columns = terminalColumns(Deno.stderr);
-  const format = columns === null
-    ? plainFormat(subsystem)
-    : columnFormat(subsystem, columns, { coloured: !Deno.noColor });
+/**
+ * Sends what all parts of this program log to standard error. From then on SIGUSR1 makes it talk more: debug, then
+ * verbose, then as at first.
+ */
+export function startLogging(subsystem: string, level: LogLevelName, format: LogFormatName): void {
+  configureLogging(subsystem, level, format);
+  const levels = levelsInTurn(level);
+  let turn = 0;
+  Deno.addSignalListener("SIGUSR1", () => {
+    const next = levels[++turn % levels.length];
+    configureLogging(subsystem, next, format);
+    writeError(formatOf(format, subsystem)(levelChange(next), timeNow()));
+  });
+}
+
+/** The levels that SIGUSR1 goes through: the chosen one, and those that say more. */
+export function levelsInTurn(chosen: LogLevelName): LogLevelName[] {
+  return [...new Set<LogLevelName>([chosen, "debug", "verbose"])];
+}
+
+/** Said whatever the level is: whoever sent the signal wants to see that it came. */
+function levelChange(level: LogLevelName): LogRecord {
+  const message = `Log level is ${level} now`;
+  const properties = { level };
+  return {
+    category: [],
+    level: "info",
+    message: [message],
+    rawMessage: message,
+    timestamp: Date.now(),
+    properties,
+  };
+}
+
+function configureLogging(subsystem: string, level: LogLevelName, formatName: LogFormatName): void {
+  const format = formatOf(formatName, subsystem);
   configureSync({
     reset: true,
     sinks: { standardError: (record) => writeError(format(record, timeNow())) },
@@ -47,6 +77,13 @@ export function configureLogging(subsystem: string, level: LogLevelName): void {
   });
 }
 
+function formatOf(name: LogFormatName, subsystem: string): LogFormat {
+  if (name === "json") return jsonFormat(subsystem);
+  const columns = terminalColumns(Deno.stderr);
+  if (columns === null) return plainFormat(subsystem);
+  return columnFormat(subsystem, columns, { coloured: !Deno.noColor });
+}
+
 /** Local time to the nanosecond: `2026-11-21 09:07:06.381391459`. */
 function timeNow(): string {
   return Temporal.Now.plainDateTimeISO().toString({ fractionalSecondDigits: 9 }).replace("T", " ");
@@ -58,6 +95,15 @@ export type LogFormat = (record: LogRecord, time: string) => string;
 /** One line a record: time, subsystem, level, an empty source, and the message. */
 export function plainFormat(subsystem: string): LogFormat {
   return (record, time) => `${time} ${subsystem}:  ${letters[record.level]}: : ${messageOf(record)}\n`;
+}
+
+/** One JSON object a record: `time`, `subsystem`, `level`, `message`, and under `values` what the message is about. */
+export function jsonFormat(subsystem: string): LogFormat {
+  return (record, time) => {
+    const level = (Object.keys(threshold) as LogLevelName[]).find((name) => threshold[name] === record.level);
+    const line = { time, subsystem, level, message: messageOf(record), values: record.properties };
+    return JSON.stringify(line, (_, value) => typeof value === "bigint" ? String(value) : value) + "\n";
+  };
 }
 
 /** The message with its values put in. */

@@ -25,7 +25,7 @@ export const program: Program<typeof serverFlags> = {
   async run(values) {
     const [
       { Server },
-      { configureLogging },
+      { startLogging },
       { stopSignal },
       { openNotifier },
       { startError },
@@ -40,7 +40,7 @@ export const program: Program<typeof serverFlags> = {
       import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
     ]);
     const stopping = stopSignal();
-    configureLogging("Subspace server", values.log_level);
+    startLogging("Subspace server", values.log_level, values.log_format);
     using notifier = openNotifier(values.notify_fd);
     await sayWhatIsMissing(values, prepareFds(values.max_fds, values.max_connections));
     const starting = Server.start({

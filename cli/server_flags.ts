@@ -3,7 +3,7 @@
 import { anybodyFlag, groupsFlag, usersFlag } from "./access_flags.ts";
 import { maxFdsFlag } from "./fd_limit.ts";
 import { byteCount, duration, flag, FlagError, integer, list, onOff, text, type ValueType } from "./flags.ts";
-import { logLevelFlag } from "./log_level.ts";
+import { logFormatFlag, logLevelFlag } from "./log_level.ts";
 
 const port = integer(0, 65535, "PORT");
 const LIMITS = "Limits";
@@ -53,6 +53,7 @@ export const serverFlags = {
     description: "Socket of a second shadow, asked when the first one is gone; empty for none",
   }),
   log_level: logLevelFlag,
+  log_format: logFormatFlag,
   local: flag({ type: onOff, default: false, description: "Serve this machine only" }),
   cleanup_filesystem: flag({
     type: onOff,

@@ -4,7 +4,7 @@ import { accessRules, anybodyFlag, groupsFlag, usersFlag } from "./access_flags.
 import { ExitCode } from "./exit_codes.ts";
 import { maxFdsFlag } from "./fd_limit.ts";
 import { byteCount, duration, flag, integer, text } from "./flags.ts";
-import { logLevelFlag } from "./log_level.ts";
+import { logFormatFlag, logLevelFlag } from "./log_level.ts";
 import { main, type Program } from "./program.ts";
 
 const LIMITS = "Limits";
@@ -18,6 +18,7 @@ const flags = {
     description: "Abstract Unix socket to listen on",
   }),
   log_level: logLevelFlag,
+  log_format: logFormatFlag,
   allow_user: usersFlag("Users who may take the state, as subspace-inspect does; may be repeated"),
   allow_group: groupsFlag("Groups whose members may take the state; may be repeated"),
   allow_any: anybodyFlag("Let every user of this machine take the state: with it go all channels' memory"),
@@ -67,7 +68,7 @@ export const program: Program<typeof flags> = {
   exitCodes: { 0: "stopped by SIGTERM or SIGINT", 1: "wrong flags, or the socket is in use" },
   usageCode: ExitCode.failure,
   async run(values) {
-    const [{ Shadow }, { configureLogging }, { stopSignal }, { startError }, { prepareFds }] = await Promise
+    const [{ Shadow }, { startLogging }, { stopSignal }, { startError }, { prepareFds }] = await Promise
       .all([
         import("../shadow/shadow.ts"),
         import("./logging.ts"),
@@ -77,7 +78,7 @@ export const program: Program<typeof flags> = {
         import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
       ]);
     const stopping = stopSignal();
-    configureLogging("shadow", values.log_level);
+    startLogging("shadow", values.log_level, values.log_format);
     const fewFds = prepareFds(values.max_fds, CLIENTS_EXPECTED);
     if (fewFds !== null) {
       const { getLogger } = await import("@logtape/logtape");

@@ -47,9 +47,8 @@ async function compileAll(): Promise<boolean> {
     const args = ["--no-check", "--allow-ffi", "--target", target, "--output", output, `cli/${program}.ts`];
     const { success, stderr } = await deno(["compile", "--quiet", "--no-prompt", ...args]);
     if (success) continue;
-    const reason =
-      new TextDecoder().decode(stderr).match(/^ +\d+: .*(?=\n\n|\n*$)/m)?.[0].replace(/^ +\d+: /, "") ??
-        "unknown";
+    const [message] = new TextDecoder().decode(stderr).split("Stack backtrace");
+    const reason = message.match(/ \d+: (.*)\s*$/)?.[1] ?? message.trim();
     console.log(
       `deno compile has no runtime to embed (${reason}), and DENORT_BIN names none: making executables that unpack themselves`,
     );

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { LogLevel, LogRecord } from "@logtape/logtape";
-import { columnFormat, plainFormat } from "../../cli/logging.ts";
+import { columnFormat, jsonFormat, levelsInTurn, plainFormat } from "../../cli/logging.ts";
 
 const time = "2026-11-21 09:07:06.381391459";
 
@@ -60,4 +60,24 @@ Deno.test("colours tell levels apart and take no room", () => {
     seen.add(line.replace(/ [DIWE] /, ""));
   }
   assert.equal(seen.size, 4);
+});
+
+Deno.test("as JSON a record is one object with its values beside the message", () => {
+  const line = jsonFormat("shadow")(
+    { ...record("warning", "session ", 5n), properties: { session: 5n } },
+    time,
+  );
+  assert.equal(line.at(-1), "\n");
+  assert.deepEqual(JSON.parse(line), {
+    time,
+    subsystem: "shadow",
+    level: "warning",
+    message: "session 5",
+    values: { session: "5" },
+  });
+});
+
+Deno.test("a signal goes on to the levels that say more, and back to the chosen one", () => {
+  assert.deepEqual(levelsInTurn("info"), ["info", "debug", "verbose"]);
+  assert.deepEqual(levelsInTurn("debug"), ["debug", "verbose"]);
 });

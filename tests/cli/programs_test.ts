@@ -225,3 +225,15 @@ test("a closed standard output is no error", async () => {
   const { code, stderr } = await child.output();
   assert.deepEqual([code, new TextDecoder().decode(stderr)], [0, ""]);
 });
+
+test("SIGUSR1 makes a program say more, and then as little as before; logs may be JSON", async () => {
+  const socket = uniqueSocket("shadow");
+  await using shadow = Program.deno("cli/shadow.ts", [`--socket=${socket}`, "--log_format=json"]);
+  const messages = () => shadow.lines.map((line) => JSON.parse(line).message);
+  await shadow.line(/Shadow listening on/);
+  for (const level of ["debug", "verbose", "info"]) {
+    shadow.signal("SIGUSR1");
+    await shadow.line(new RegExp(`Log level is ${level} now`));
+  }
+  assert.deepEqual(messages().slice(1), ["debug", "verbose", "info"].map((it) => `Log level is ${it} now`));
+});
