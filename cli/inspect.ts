@@ -45,6 +45,21 @@ const verbs: Readonly<Record<string, VerbDeclaration>> = {
     what: "every fd that a shadow keeps",
     load: async () => (await import("./inspect/fds.ts")).runFds,
   },
+  watch: {
+    operands: [],
+    what: "rates per second, redrawn in place; q quits",
+    load: async () => (await import("./inspect/watch.ts")).runWatch,
+  },
+  hz: {
+    operands: ["CHANNEL"],
+    what: "how often messages come, and how evenly",
+    load: async () => (await import("./inspect/hz.ts")).runHz,
+  },
+  tail: {
+    operands: ["CHANNEL"],
+    what: "messages as they come; nobody notices, for memory is read and nothing is subscribed to",
+    load: async () => (await import("./inspect/tail.ts")).runTail,
+  },
 };
 
 /** Finds a verb, and checks what it was given. */

@@ -2,8 +2,10 @@
 
 import type { Channel } from "./model.ts";
 
+type Named = Pick<Channel, "name" | "mux">;
+
 /** Sorts by name, virtual channels behind their multiplexer. */
-export function byNameBehindMultiplexer(a: Channel, b: Channel): number {
+export function byNameBehindMultiplexer(a: Named, b: Named): number {
   return compareNames(a.mux ?? a.name, b.mux ?? b.name) || Number(a.mux !== null) - Number(b.mux !== null) ||
     compareNames(a.name, b.name);
 }

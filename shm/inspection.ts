@@ -100,6 +100,53 @@ export function readCounters(scbFd: Fd): CounterReport[] {
   });
 }
 
+/** The system control block as it is now, to be compared with how it was. null where it cannot be read. */
+export function copyCounters(scbFd: Fd): Uint8Array | null {
+  const copy = tryToCopy(scbFd, 0, Scb.bytes, "system control block", []);
+  return copy === null ? null : new Uint8Array(copy.view.buffer);
+}
+
+/** What went through a channel; null where its control block cannot be read. Much cheaper than a whole report. */
+export function readTotals(ccbFd: Fd): ChannelTotals | null {
+  const copy = tryToCopy(ccbFd, Ccb.totalBytes, Ccb.totalDrops + 4 - Ccb.totalBytes, "control block", []);
+  if (copy === null) return null;
+  const at = (offset: number) => offset - Ccb.totalBytes;
+  return {
+    bytes: readU64(copy.view, at(Ccb.totalBytes)),
+    messages: readU64(copy.view, at(Ccb.totalMessages)),
+    maxMessageSize: copy.view.getUint32(at(Ccb.maxMessageSize), true),
+    drops: copy.view.getUint32(at(Ccb.totalDrops), true),
+  };
+}
+
+/** How many ordinals a channel, or a virtual one of a multiplexer, has given out. null where that cannot be read. */
+export function readOrdinalCount(ccbFd: Fd, vchanId: number): number | null {
+  if (vchanId < -1 || vchanId >= Limit.virtualChannels) return null;
+  const copy = tryToCopy(ccbFd, Ccb.ordinals + 8 * (vchanId + 1), 8, "control block", []);
+  return copy === null ? null : Math.max(0, readU64(copy.view, 0) - 1);
+}
+
+/** The slots of a channel now, without any check; none where they cannot be read. */
+export function readSlotArray(ccbFd: Fd, numSlots: number): SlotReport[] {
+  const count = Math.max(0, Math.min(numSlots, SLOTS_MAX));
+  const copy = count === 0 ? null : tryToCopy(ccbFd, Ccb.slots, Slot.bytes * count, "array of slots", []);
+  if (copy === null) return [];
+  return Array.from({ length: count }, (_, id) => readSlot(copy.view, id, false, false, []));
+}
+
+/** Whether a slot still has the message that it had. */
+export function stillHas(ccbFd: Fd, slotId: number, ordinal: number): boolean {
+  const copy = tryToCopy(ccbFd, Ccb.slots + Slot.bytes * slotId, Slot.messageSize, "slot", []);
+  if (copy === null || readU64(copy.view, Slot.ordinal) !== ordinal) return false;
+  return decodeRefs(copy.view.getBigUint64(Slot.refs, true)).owner === null;
+}
+
+/** The message buffers of a channel now. */
+export function readBufferList(ccbFd: Fd, bcbFd: Fd): BufferReport[] {
+  const copy = tryToCopy(ccbFd, Ccb.numBuffers, 4, "control block", []);
+  return copy === null ? [] : readBuffers(bcbFd, copy.view.getInt32(0, true), []);
+}
+
 /** Slots that are looked at. A channel may have more, but nobody reads so long a report. */
 const SLOTS_MAX = 65536;
 /** A slot that changes while it is copied contradicts itself; damage does so every time. */
@@ -174,7 +221,7 @@ function unreadable(problems: readonly string[]): ControlBlockReport {
 
 /** A part of shared memory as it was when it was copied; zeroes where the memory was shorter. */
 interface Copy {
-  readonly view: DataView;
+  readonly view: DataView<ArrayBuffer>;
   /** How many bytes of it there were. */
   readonly bytes: number;
 }

@@ -1,6 +1,10 @@
 /** The flags of `subspace-inspect`, for all verbs. */
 
+import type { WatchOrder } from "../../inspect/watch.ts";
 import { choice, duration, flag, type FlagValues, integer, onOff, text } from "../flags.ts";
+
+/** How messages are shown. */
+export type MessageFormat = "hex" | "text" | "json" | "proto";
 
 export const inspectFlags = {
   socket: flag({
@@ -22,13 +26,13 @@ export const inspectFlags = {
     description: "End after so many looks (watch, hz) or messages (tail, record); 0 for never",
     group: "Flags of watch, hz, tail and record",
   }),
-  sort: flag({
+  sort: flag<WatchOrder>({
     type: choice("COLUMN", ["name", "messages", "bytes", "drops", "total"]),
     default: "name",
     description: "What channels are sorted by",
     group: "Flags of watch",
   }),
-  format: flag({
+  format: flag<MessageFormat>({
     type: choice("FORMAT", ["hex", "text", "json", "proto"]),
     default: "hex",
     description: "How messages are shown",

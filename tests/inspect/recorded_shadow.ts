@@ -34,7 +34,8 @@ export class RecordedShadow implements Disposable {
   readonly #resources = new DisposableStack();
   readonly #event = createEventFd();
   readonly #part = createMemory("part", 4096);
-  readonly #sessionId = crypto.getRandomValues(new BigUint64Array(1))[0] >> 1n;
+  /** Of the message buffers. */
+  readonly sessionId = crypto.getRandomValues(new BigUint64Array(1))[0] >> 1n;
 
   constructor() {
     this.events = (recorded as JsonValue[]).map((event) => fromJson(ShadowEventSchema, event));
@@ -79,8 +80,8 @@ export class RecordedShadow implements Disposable {
   #end(channel: string, id: number) {
     const blocks = this.blocks(channel);
     const { channelName: resolvedName } = blocks.shape;
-    this.#resources.defer(() => unlinkBuffers(this.#sessionId, resolvedName, blocks.numBuffers));
-    return { sessionId: this.#sessionId, resolvedName, blocks, id };
+    this.#resources.defer(() => unlinkBuffers(this.sessionId, resolvedName, blocks.numBuffers));
+    return { sessionId: this.sessionId, resolvedName, blocks, id };
   }
 
   /** Sends a dump. */

@@ -17,7 +17,7 @@ export function withTraffic(): RecordedShadow {
 
 /** What a recorded shadow tells. */
 export async function sightOf(shadow: RecordedShadow): Promise<ShadowSight> {
-  const dump = await shadow.dump();
+  const dump = { ...await shadow.dump(), sessionId: shadow.sessionId };
   return {
     kind: "shadow",
     source: { kind: "shadow", socket: "/shadow", pid: 4242 },

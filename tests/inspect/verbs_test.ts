@@ -110,9 +110,9 @@ Deno.test("every fd of a shadow is listed with its owner", async () => {
     bytes: 14336,
   });
   assert.equal(kept.fds.length, 51);
-  const text = renderFds(kept, options);
+  const text = renderFds(kept, { ...options, width: Infinity });
   assert.match(text, /^Shadow \/shadow \(pid 4242\) keeps 51 fds, /);
-  assert.match(text, /^\/split +buffer 0 prefixes +memory +\d+ +4\.0 KiB$/m);
+  assert.match(text, /^\/split +buffer 0 slot 1 +memory +\d+ +4\.0 KiB$/m);
 });
 
 Deno.test("health is one verdict, with a line a finding that says what to do", async () => {

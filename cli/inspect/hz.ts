@@ -1,0 +1,30 @@
+/** `subspace-inspect hz CHANNEL`: how often messages come. */
+
+import { frequencyOf, renderFrequency } from "../../inspect/hz.ts";
+import type { ObservedMessage } from "../../inspect/observer.ts";
+import { ExitCode } from "../exit_codes.ts";
+import { writeOut } from "../output.ts";
+import type { InspectFlags } from "./flags.ts";
+import { follow, repeatedly } from "./observing.ts";
+
+/** Prints a line an interval, until it is stopped. */
+export async function runHz(flags: InspectFlags, [channel]: readonly string[]): Promise<number> {
+  using followed = await follow(flags, channel);
+  const { observer } = followed;
+  let messages: ObservedMessage[] = [];
+  let previous: ObservedMessage | null = null;
+  let begun = performance.now(), missedBefore = 0, shown = 0;
+  await repeatedly(() => {
+    messages.push(...observer.poll(false));
+    const overMs = performance.now() - begun;
+    if (overMs < flags.interval) return true;
+    const frequency = frequencyOf(channel, messages, observer.missed - missedBefore, overMs, previous);
+    previous = messages.at(-1) ?? previous;
+    messages = [];
+    begun = performance.now();
+    missedBefore = observer.missed;
+    const text = flags.json ? JSON.stringify(frequency) + "\n" : renderFrequency(frequency);
+    return writeOut(text) && ++shown !== flags.count;
+  });
+  return ExitCode.ok;
+}

@@ -1,0 +1,122 @@
+/** `subspace-inspect watch`: what happens a second, redrawn in place. */
+
+import { renderWatch, Watcher, type WatchOrder, type WatchSample } from "../../inspect/watch.ts";
+import { ExitCode } from "../exit_codes.ts";
+import { writeOut } from "../output.ts";
+import { stopSignal } from "../stopping.ts";
+import type { InspectFlags } from "./flags.ts";
+import { screen } from "./screen.ts";
+
+const FOOTER = "q quit   sort by: n name  m messages  b bytes  d drops  t total";
+const orders: Readonly<Record<string, WatchOrder>> = {
+  n: "name",
+  m: "messages",
+  b: "bytes",
+  d: "drops",
+  t: "total",
+};
+
+/** The alternate screen, without a cursor; and back. */
+const ENTER = "\x1b[?1049h\x1b[?25l";
+const LEAVE = "\x1b[?25h\x1b[?1049l";
+const HOME = "\x1b[H";
+const CLEAR_REST_OF_LINE = "\x1b[K";
+const CLEAR_BELOW = "\x1b[J";
+
+/** Shows rates until `q` is pressed or it is stopped. Where nobody looks at a terminal, one sample after the other. */
+export async function runWatch(flags: InspectFlags): Promise<number> {
+  using watcher = new Watcher(flags.socket, flags.timeout);
+  const first = await watcher.sample();
+  const live = !flags.json && Deno.stdout.isTerminal();
+  const view: View = { order: flags.sort, sample: first };
+  using keyboard = live ? new Keyboard() : null;
+  if (keyboard !== null) {
+    keyboard.onKey = (key) => {
+      if (Object.hasOwn(orders, key)) view.order = orders[key];
+      draw(view);
+    };
+  }
+  if (live) writeOut(ENTER);
+  try {
+    await samples(watcher, flags, view, live, keyboard);
+  } finally {
+    if (live) writeOut(LEAVE);
+  }
+  return ExitCode.ok;
+}
+
+interface View {
+  order: WatchOrder;
+  sample: WatchSample;
+}
+
+async function samples(
+  watcher: Watcher,
+  { interval, count, json }: InspectFlags,
+  view: View,
+  live: boolean,
+  keyboard: Keyboard | null,
+): Promise<void> {
+  let stopped = false;
+  const stop = Promise.race([stopSignal(), ...(keyboard === null ? [] : [keyboard.quit])]).then(() =>
+    stopped = true
+  );
+  for (let shown = 1;; shown++) {
+    if (live) draw(view);
+    else if (!writeOut(textOf(view, json))) return;
+    if (shown === count) return;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await Promise.race([stop, new Promise((resolve) => timer = setTimeout(resolve, interval))]);
+    clearTimeout(timer);
+    if (stopped) return;
+    view.sample = await watcher.sample();
+  }
+}
+
+function textOf({ sample, order }: View, json: boolean): string {
+  if (json) return JSON.stringify(sample) + "\n";
+  return renderWatch(sample, { ...screen(), order, height: Infinity, footer: "" }) + "\n";
+}
+
+function draw({ sample, order }: View): void {
+  const height = Deno.consoleSize().rows;
+  const text = renderWatch(sample, { ...screen(), order, height, footer: FOOTER });
+  const lines = text.trimEnd().split("\n").slice(0, height);
+  writeOut(HOME + lines.map((line) => line + CLEAR_REST_OF_LINE).join("\r\n") + CLEAR_BELOW);
+}
+
+/** Keys as they are pressed, as long as this lives. Without a terminal there are none. */
+class Keyboard implements Disposable {
+  readonly #quit = Promise.withResolvers<void>();
+  readonly #raw = Deno.stdin.isTerminal();
+  #closed = false;
+  onKey: (key: string) => void = () => {};
+
+  constructor() {
+    if (!this.#raw) return;
+    Deno.stdin.setRaw(true);
+    this.#read();
+  }
+
+  /** `q` or Ctrl-C was pressed. */
+  get quit(): Promise<void> {
+    return this.#quit.promise;
+  }
+
+  async #read(): Promise<void> {
+    const bytes = new Uint8Array(16);
+    while (!this.#closed) {
+      const count = await Deno.stdin.read(bytes);
+      if (count === null) return;
+      for (const key of new TextDecoder().decode(bytes.subarray(0, count))) {
+        if (key === "q" || key === "\x03") this.#quit.resolve();
+        else this.onKey(key);
+      }
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#closed = true;
+    if (this.#raw) Deno.stdin.setRaw(false);
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Following the messages of a channel without being its subscriber.
+ *
+ * A subscriber takes an id and a place among the 1024 users, makes every publisher ask the server for its trigger,
+ * and holds slots while it reads. So this side reads memory instead: slots are copied, payloads are read from the
+ * files that hold them and count only if their slot had the same message before and after. Nobody can notice, and
+ * nobody waits; what is overwritten before it was read is missed, and counted.
+ */
+
+import type { Fd } from "../ffi/fd.ts";
+import { openNamed } from "../ffi/memory_object.ts";
+import { bufferName, splitObjectName, splitPath } from "../shm/buffer_names.ts";
+import {
+  readBufferList,
+  readOrdinalCount,
+  readSlotArray,
+  type SlotReport,
+  stillHas,
+} from "../shm/inspection.ts";
+import { Limit, prefixBytes, slotBytesOfBuffer } from "../shm/layout.ts";
+import type { ChannelRecord } from "../wire/state_dump.ts";
+import type { ShadowSight } from "./inspect.ts";
+
+/** A message that went through a channel. */
+export interface ObservedMessage {
+  readonly ordinal: number;
+  /** CLOCK_MONOTONIC at publication. */
+  readonly timestampNs: number;
+  readonly bytes: number;
+  /** null where payloads are not asked for. */
+  readonly payload: Uint8Array<ArrayBuffer> | null;
+}
+
+/** Follows one channel. Keeps fds of its message buffers, and needs the sight as long as it lives. */
+export class ChannelObserver implements Disposable {
+  readonly #record: ChannelRecord;
+  readonly #sessionId: bigint;
+  readonly #resolvedName: string;
+  readonly #vchanId: number;
+  readonly #prefixBytes: number;
+  readonly #buffers = new Map<string, Fd | null>();
+  #ordinals: number;
+  /** Ordinals that were in the slots at the last look. */
+  #known: ReadonlySet<number>;
+  #missed = 0;
+  #highest: number;
+
+  /** Follows a channel of a shadow from now on. */
+  constructor(sight: ShadowSight, record: ChannelRecord) {
+    const { info } = record;
+    this.#record = record;
+    this.#sessionId = sight.dump.sessionId;
+    this.#resolvedName = info.mux === "" ? info.channelName : info.mux;
+    this.#vchanId = info.mux === "" ? -1 : info.vchanId;
+    this.#prefixBytes = prefixBytes(
+      info.checksumSize > 0 ? info.checksumSize : 4,
+      Math.max(0, info.metadataSize),
+    );
+    this.#ordinals = this.#count();
+    const present = this.#slots();
+    this.#known = new Set(present.map(({ ordinal }) => ordinal));
+    this.#highest = present.reduce((highest, { ordinal }) => Math.max(highest, ordinal), this.#ordinals);
+  }
+
+  /** Messages that were overwritten before they could be looked at. */
+  get missed(): number {
+    return this.#missed;
+  }
+
+  /**
+   * The messages since the last call, in their order; activation messages are left out.
+   *
+   * @param withPayload Whether to read what is in them.
+   */
+  poll(withPayload: boolean): ObservedMessage[] {
+    const ordinals = this.#count();
+    if (ordinals === this.#ordinals) return [];
+    const present = this.#slots();
+    const fresh = present.filter(({ ordinal }) => !this.#known.has(ordinal))
+      .sort((a, b) => a.ordinal - b.ordinal);
+    // Messages that have an ordinal and are not published yet are asked for again.
+    if (fresh.length > 0 && fresh.at(-1)!.ordinal >= ordinals) this.#ordinals = ordinals;
+    this.#known = new Set(present.map(({ ordinal }) => ordinal));
+    return fresh.map((slot) => this.#take(slot, withPayload)).filter((message) => message !== null);
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#buffers.values()) fd?.close();
+    this.#buffers.clear();
+  }
+
+  #count(): number {
+    return readOrdinalCount(this.#record.ccb, this.#vchanId) ?? 0;
+  }
+
+  /** The slots that have a message of this channel. */
+  #slots(): SlotReport[] {
+    const { ccb, info } = this.#record;
+    return readSlotArray(ccb, info.numSlots).filter(({ owner, ordinal, vchanId }) =>
+      owner === null && ordinal > 0 && (this.#vchanId < 0 || vchanId === this.#vchanId)
+    );
+  }
+
+  #take(slot: SlotReport, withPayload: boolean): ObservedMessage | null {
+    const { ordinal, timestampNs, messageSize, activation } = slot;
+    if (ordinal > this.#highest) {
+      this.#missed += ordinal - this.#highest - 1;
+      this.#highest = ordinal;
+    } else if (this.#missed > 0) {
+      this.#missed--; // It is late: another publisher's message overtook it, and it was thought missed.
+    }
+    if (activation) return null;
+    const payload = withPayload ? this.#payload(slot) : null;
+    if (withPayload && payload === null) {
+      this.#missed++;
+      return null;
+    }
+    return { ordinal, timestampNs, bytes: messageSize, payload };
+  }
+
+  #payload({ id, bufferIndex, messageSize, ordinal }: SlotReport): Uint8Array<ArrayBuffer> | null {
+    const { ccb, bcb, info } = this.#record;
+    const buffer = readBufferList(ccb, bcb)[bufferIndex];
+    if (buffer === undefined) return null;
+    const slotBytes = slotBytesOfBuffer(buffer.bytes, Math.max(1, info.numSlots), this.#prefixBytes);
+    if (messageSize > slotBytes || messageSize > Limit.slotBytes) return null;
+    const split = info.useSplitBuffers;
+    const fd = split ? this.#splitSlot(bufferIndex, id) : this.#buffer(bufferIndex);
+    if (fd === null) return null;
+    const payload = new Uint8Array(messageSize);
+    const offset = split ? 0 : id * (slotBytes + this.#prefixBytes) + this.#prefixBytes;
+    return fd.readAt(offset, payload) === messageSize && stillHas(ccb, id, ordinal) ? payload : null;
+  }
+
+  #buffer(index: number): Fd | null {
+    return this.#open(
+      `${index}`,
+      (metadata) => metadata.bufferIndex === index && !metadata.isPrefix,
+      bufferName(this.#sessionId, this.#resolvedName, index),
+    );
+  }
+
+  #splitSlot(index: number, slot: number): Fd | null {
+    return this.#open(
+      `${index}/${slot}`,
+      (metadata) => metadata.bufferIndex === index && !metadata.isPrefix && metadata.slotId === slot,
+      splitObjectName(splitPath(this.#sessionId, this.#resolvedName, index, { slot })),
+    );
+  }
+
+  /** A file that came with the dump, or one that has a name. */
+  #open(
+    key: string,
+    isIt: (metadata: { bufferIndex: number; isPrefix: boolean; slotId: number }) => boolean,
+    name: string,
+  ): Fd | null {
+    const known = this.#buffers.get(key);
+    if (known !== undefined) return known;
+    const registered = [...this.#record.clientBuffers.values()].find(({ fd, metadata }) =>
+      fd !== null && isIt(metadata)
+    );
+    const fd = registered?.fd?.duplicate() ?? openNamed(name, { writable: false });
+    if (fd !== null) this.#buffers.set(key, fd);
+    return fd;
+  }
+}
