@@ -30,6 +30,7 @@ export const program: Program<typeof serverFlags> = {
       { openNotifier },
       { startError },
       { prepareFds },
+      { Service },
     ] = await Promise.all([
       import("../server/server.ts"),
       import("./logging.ts"),
@@ -37,11 +38,13 @@ export const program: Program<typeof serverFlags> = {
       import("./notifier.ts"),
       import("./start_error.ts"),
       import("./fd_limit.ts"),
+      import("./service.ts"),
       import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
     ]);
     const stopping = stopSignal();
     startLogging("Subspace server", values.log_level, values.log_format);
     using notifier = openNotifier(values.notify_fd);
+    using service = new Service();
     await sayWhatIsMissing(values, prepareFds(values.max_fds, values.max_connections));
     const starting = Server.start({
       socket: values.socket,
@@ -63,7 +66,9 @@ export const program: Program<typeof serverFlags> = {
     const server = await Promise.race([starting, stopping.then(() => null)]);
     if (server === null) return ExitCode.ok;
     notifier.notify(Notice.ready);
+    service.ready(`serving ${values.socket}, ${server.keepsState ? "with" : "without"} a shadow`);
     await stopping;
+    service.stopping();
     await server.stop();
     notifier.notify(Notice.stopped);
     return ExitCode.ok;

@@ -68,15 +68,17 @@ export const program: Program<typeof flags> = {
   exitCodes: { 0: "stopped by SIGTERM or SIGINT", 1: "wrong flags, or the socket is in use" },
   usageCode: ExitCode.failure,
   async run(values) {
-    const [{ Shadow }, { startLogging }, { stopSignal }, { startError }, { prepareFds }] = await Promise
-      .all([
-        import("../shadow/shadow.ts"),
-        import("./logging.ts"),
-        import("./stopping.ts"),
-        import("./start_error.ts"),
-        import("./fd_limit.ts"),
-        import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
-      ]);
+    const [{ Shadow }, { startLogging }, { stopSignal }, { startError }, { prepareFds }, { Service }] =
+      await Promise
+        .all([
+          import("../shadow/shadow.ts"),
+          import("./logging.ts"),
+          import("./stopping.ts"),
+          import("./start_error.ts"),
+          import("./fd_limit.ts"),
+          import("./service.ts"),
+          import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
+        ]);
     const stopping = stopSignal();
     startLogging("shadow", values.log_level, values.log_format);
     const fewFds = prepareFds(values.max_fds, CLIENTS_EXPECTED);
@@ -98,7 +100,10 @@ export const program: Program<typeof flags> = {
     } catch (error) {
       throw startError("Error running shadow process", error);
     }
+    const service = stack.use(new Service());
+    service.ready(`listening on ${values.socket}`);
     await stopping;
+    service.stopping();
     return ExitCode.ok;
   },
 };
