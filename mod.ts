@@ -43,6 +43,7 @@
  */
 
 export {
+  type ChannelCounterValues,
   type ChannelInfo,
   type ChannelStats,
   Client,
@@ -50,9 +51,14 @@ export {
   type ParticipantInfo,
 } from "./client/client.ts";
 export type { ConnectionChange } from "./client/control.ts";
-export { ClosedError, ConnectionError, RequestError, TimeoutError } from "./client/errors.ts";
+export { bytesCodec, type Codec, jsonCodec, protobufCodec } from "./client/codec.ts";
+export { ChecksumError, ClosedError, ConnectionError, RequestError, TimeoutError } from "./client/errors.ts";
+export type { Lease } from "./client/lease.ts";
 export type { Message } from "./client/message.ts";
 export type { Publisher, PublisherOptions } from "./client/publisher.ts";
+export type { Retirements } from "./client/retirements.ts";
 export type { Subscriber, SubscriberOptions } from "./client/subscriber.ts";
-export type { WaitOptions } from "./client/waiter.ts";
+export type { SyncWaitOptions, WaitOptions } from "./client/waiter.ts";
+export { type ChecksumFunction, crc32, crc32c } from "./shm/checksum.ts";
+export { LeaseError } from "./shm/publishing.ts";
 export { ProtocolError } from "./wire/connection.ts";

@@ -62,6 +62,20 @@ export interface ChannelStats {
   readonly numSubscribers: number;
 }
 
+/** What shared memory counts of a channel. */
+export interface ChannelCounterValues {
+  /** Publishers that came or went, modulo 65536. */
+  readonly publisherUpdates: number;
+  /** Subscribers that came or went, modulo 65536. */
+  readonly subscriberUpdates: number;
+  readonly publishers: number;
+  readonly reliablePublishers: number;
+  readonly subscribers: number;
+  readonly reliableSubscribers: number;
+  /** As of the last time that a C++ client asked the server for it. */
+  readonly resizes: number;
+}
+
 /**
  * A connection to a subspace server.
  *
@@ -123,7 +137,10 @@ export class Client implements Disposable, AsyncDisposable {
    * @throws {RequestError} If the server refuses, for example as the channel has another type or too few slots.
    * @throws {TimeoutError} If it does not answer in time.
    */
-  createPublisher(channel: string, options: PublisherOptions): Promise<Publisher> {
+  createPublisher<Value = Uint8Array>(
+    channel: string,
+    options: PublisherOptions<Value>,
+  ): Promise<Publisher<Value>> {
     return Publisher.create(this.#control, channel, options);
   }
 
@@ -133,7 +150,10 @@ export class Client implements Disposable, AsyncDisposable {
    * @throws {RequestError} If the server refuses.
    * @throws {TimeoutError} If it does not answer in time.
    */
-  createSubscriber(channel: string, options: SubscriberOptions = {}): Promise<Subscriber> {
+  createSubscriber<Value = Uint8Array>(
+    channel: string,
+    options: SubscriberOptions<Value> = {},
+  ): Promise<Subscriber<Value>> {
     return Subscriber.create(this.#control, channel, options);
   }
 
@@ -145,6 +165,33 @@ export class Client implements Disposable, AsyncDisposable {
       { request: { case: "getChannelInfo", value: { channelName: channel } } },
       (answer) => openAnswer(answer, "getChannelInfo", what, ({ channels }) => channels.map(channelInfo)),
     );
+  }
+
+  /** Asks the server whether there is a channel of this name. */
+  async channelExists(channel: string): Promise<boolean> {
+    return (await this.channelInfo()).some(({ name }) => name === channel);
+  }
+
+  /**
+   * Reads how often a channel's users have changed, and how many there are; of a virtual channel, those of its
+   * multiplexer.
+   *
+   * @throws {RequestError} If there is no such channel.
+   */
+  async channelCounters(channel: string): Promise<ChannelCounterValues> {
+    const [{ channelId }] = await this.channelInfo(channel);
+    const counters = this.#control.session.scb.counters(channelId);
+    const { numPubUpdates, numSubUpdates, numPubs, numReliablePubs, numSubs, numReliableSubs, numResizes } =
+      counters;
+    return {
+      publisherUpdates: numPubUpdates,
+      subscriberUpdates: numSubUpdates,
+      publishers: numPubs,
+      reliablePublishers: numReliablePubs,
+      subscribers: numSubs,
+      reliableSubscribers: numReliableSubs,
+      resizes: numResizes,
+    };
   }
 
   /** Asks the server what went through one channel, or all. */

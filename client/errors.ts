@@ -23,6 +23,18 @@ export class ConnectionError extends Error {
   override readonly name = "ConnectionError";
 }
 
+/** The checksum of a message is wrong: it was changed after it was published, or is made in another way. */
+export class ChecksumError extends Error {
+  override readonly name = "ChecksumError";
+
+  constructor(readonly channel: string, readonly ordinal: number) {
+    super(
+      `Cannot read message ${ordinal} of ${channel}: its checksum is wrong. It was changed after it was published, ` +
+        "or its publisher computes checksums in another way; the message was skipped",
+    );
+  }
+}
+
 /** A client, publisher or subscriber was used after it was closed. */
 export class ClosedError extends Error {
   override readonly name = "ClosedError";

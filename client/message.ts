@@ -1,28 +1,38 @@
 /** A message as its subscriber holds it. */
 
-import { Prefix } from "../shm/layout.ts";
+import { Prefix, PrefixFlag } from "../shm/layout.ts";
 import type { ReadingEnd } from "../shm/reading.ts";
+import type { Codec } from "./codec.ts";
+
+/** How the messages of a channel are laid out, and what they mean. */
+export interface MessageLayout<Value> {
+  readonly prefixBytes: number;
+  readonly checksumBytes: number;
+  readonly metadataBytes: number;
+  readonly codec: Codec<Value>;
+}
 
 /**
  * A message, held until it is released: its bytes stay as they are so long, and its slot is not used again.
  *
  * A subscriber uses the same object again for a later message, so keep none after its release.
  */
-export class Message implements Disposable {
+export class Message<Value = Uint8Array> implements Disposable {
   readonly #end: ReadingEnd;
   readonly #slotId: number;
-  readonly #prefixBytes: number;
+  readonly #layout: MessageLayout<Value>;
   readonly #released: () => void;
   #slot: Uint8Array<ArrayBuffer> | null = null;
   #size = 0;
   #data = new Uint8Array();
   #ordinal = 0;
   #held = false;
+  #checksumError = false;
 
-  constructor(end: ReadingEnd, slotId: number, prefixBytes: number, released: () => void) {
+  constructor(end: ReadingEnd, slotId: number, layout: MessageLayout<Value>, released: () => void) {
     this.#end = end;
     this.#slotId = slotId;
-    this.#prefixBytes = prefixBytes;
+    this.#layout = layout;
     this.#released = released;
   }
 
@@ -36,6 +46,7 @@ export class Message implements Disposable {
     }
     this.#ordinal = this.#end.ordinal;
     this.#held = true;
+    this.#checksumError = false;
     return this;
   }
 
@@ -55,8 +66,56 @@ export class Message implements Disposable {
   /** When it was published: CLOCK_MONOTONIC in nanoseconds. To be read while it is held. */
   get timestampNs(): bigint {
     const { buffer, byteOffset } = this.#data;
-    const prefix = new DataView(buffer, byteOffset - this.#prefixBytes, Prefix.fixedBytes);
+    const prefix = new DataView(buffer, byteOffset - this.#layout.prefixBytes, Prefix.fixedBytes);
     return prefix.getBigUint64(Prefix.timestamp, true);
+  }
+
+  /** The metadata in front of it. To be read while it is held. */
+  get metadata(): Uint8Array<ArrayBuffer> {
+    const { prefixBytes, checksumBytes, metadataBytes } = this.#layout, { buffer, byteOffset } = this.#data;
+    return new Uint8Array(buffer, byteOffset - prefixBytes + Prefix.checksum + checksumBytes, metadataBytes);
+  }
+
+  /**
+   * What it means, by the subscriber's codec; without one, a copy of its bytes. Decoded anew each time. To be read
+   * while it is held.
+   *
+   * @throws What the codec throws.
+   */
+  get value(): Value {
+    return this.#layout.codec.decode(this.#data);
+  }
+
+  /** Whether it only says that a publisher is there: see `SubscriberOptions.passActivation`. To be read while held. */
+  get isActivation(): boolean {
+    return (this.#flags & PrefixFlag.activation) !== 0;
+  }
+
+  /** Whether it was passed on from another machine: see `PublisherOptions.tunnel`. To be read while it is held. */
+  get isCrossMachine(): boolean {
+    return (this.#flags & PrefixFlag.crossMachine) !== 0;
+  }
+
+  get #flags(): number {
+    const { buffer, byteOffset } = this.#data;
+    const flags = new DataView(buffer, byteOffset - this.#layout.prefixBytes + Prefix.flags, 8);
+    return flags.getUint32(0, true);
+  }
+
+  /** Whether its checksum is wrong: see `SubscriberOptions.passChecksumErrors`. */
+  get checksumError(): boolean {
+    return this.#checksumError;
+  }
+
+  /** For its subscriber: its checksum is wrong. */
+  markDamaged(): void {
+    this.#checksumError = true;
+  }
+
+  /** For its subscriber: only its first bytes are for the user. */
+  shorten(bytes: number): void {
+    if (bytes < this.#data.length) this.#data = this.#data.subarray(0, bytes);
+    this.#size = bytes;
   }
 
   /** Its slot in the channel. */

@@ -3,18 +3,22 @@
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import { uid as ownUid } from "../ffi/process.ts";
 import type { ControlBlocks } from "../shm/control_blocks.ts";
+import { type ChecksumFunction, crc32 } from "../shm/checksum.ts";
 import { align64 } from "../shm/layout.ts";
 import { PublishingEnd } from "../shm/publishing.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
 import { takeBlocks } from "./channel_memory.ts";
+import type { Codec } from "./codec.ts";
 import { type Control, type Handle, quietly } from "./control.ts";
 import { ClosedError, TimeoutError } from "./errors.ts";
+import { Lease } from "./lease.ts";
 import { Peers } from "./peers.ts";
+import { Retirements } from "./retirements.ts";
 import type { Answer, RequestInit } from "./server_link.ts";
-import { Waiter, type WaitOptions } from "./waiter.ts";
+import { type SyncWaitOptions, Waiter, type WaitOptions } from "./waiter.ts";
 
 /** What a publisher is to be. All publishers of a channel must agree about most of it. */
-export interface PublisherOptions {
+export interface PublisherOptions<Value = Uint8Array> {
   /** Bytes that a slot has for a message, to begin with. */
   slotBytes: number;
   /** Slots of the channel; one more than all that publishers and subscribers hold at a time, at the least. */
@@ -29,6 +33,26 @@ export interface PublisherOptions {
   type?: string | Uint8Array;
   /** Publishers that the channel may have, 0 for any number. Default: 0. */
   maxPublishers?: number;
+  /** Turns values into messages, for `publishValue` and `sendValue`. Default: values are bytes. */
+  codec?: Codec<Value>;
+  /** Whether messages carry a checksum: true for CRC32, or what computes another. Must not throw. Default: false. */
+  checksum?: boolean | ChecksumFunction;
+  /** Messages that may be leased at a time (see `lease`): the channel needs so many slots more. Default: 1. */
+  maxOutstandingLeases?: number;
+  /** Whether `retirements` tells which messages every subscriber has read. Default: false. */
+  notifyRetirement?: boolean;
+  /** Whether other publishers are told of unread messages that this one overwrites, too. Default: true. */
+  notifyForcedReuse?: boolean;
+  /** Whether slots that everybody has read are used again before those never used, to stay in cache. Default: false. */
+  preferRetiredSlots?: boolean;
+  /** Whether subscribers are told that it is there, as a reliable one always does: `Message.isActivation`. Default: false. */
+  activate?: boolean;
+  /** Whether it passes on messages of another machine, and marks them so. Default: false. */
+  tunnel?: boolean;
+  /** Sees each message before it is published, and may change it. Returns its length if that changes; what it throws keeps it back. */
+  onSend?: (message: Uint8Array<ArrayBuffer>) => number | void;
+  /** Told before slots grow, with their sizes in bytes. What it throws keeps them as they are. */
+  onResize?: (fromBytes: number, toBytes: number) => void;
   /** Bytes for a checksum in front of each message. Default: 4. */
   checksumBytes?: number;
   /** Bytes for metadata in front of each message. Default: 0. */
@@ -53,9 +77,9 @@ interface Attached {
  *
  * All methods but `wait`, `send` and `close` return at once, whatever the server and the subscribers do.
  */
-export class Publisher implements Disposable, AsyncDisposable {
+export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposable {
   readonly #control: Control;
-  readonly #options: PublisherOptions;
+  readonly #options: PublisherOptions<Value>;
   readonly #handle: Handle;
   #attached: Attached | null = null;
   #waiter: Waiter | null = null;
@@ -66,11 +90,13 @@ export class Publisher implements Disposable, AsyncDisposable {
   #wantsKinds = false;
   /** Where the buffer is that the user may be writing to. */
   #lent: PublishingEnd | null = null;
+  #buffer: Uint8Array<ArrayBuffer> | null = null;
+  readonly #retirements = new Retirements();
   #sent = 0;
   #failure: Error | null = null;
   #closing: Promise<void> | null = null;
 
-  private constructor(control: Control, readonly channel: string, options: PublisherOptions) {
+  private constructor(control: Control, readonly channel: string, options: PublisherOptions<Value>) {
     this.#control = control;
     this.#options = options;
     this.#handle = {
@@ -85,10 +111,17 @@ export class Publisher implements Disposable, AsyncDisposable {
   }
 
   /** For `Client`. */
-  static async create(control: Control, channel: string, options: PublisherOptions): Promise<Publisher> {
+  static async create<Value>(
+    control: Control,
+    channel: string,
+    options: PublisherOptions<Value>,
+  ): Promise<Publisher<Value>> {
     checkCount(channel, "slotBytes", options.slotBytes);
     checkCount(channel, "numSlots", options.numSlots);
-    const publisher = new Publisher(control, channel, options);
+    checkCount(channel, "maxOutstandingLeases", options.maxOutstandingLeases ?? 1);
+    checkBytes(channel, "checksumBytes", options.checksumBytes ?? 4, 4);
+    checkBytes(channel, "metadataBytes", options.metadataBytes ?? 0, 0);
+    const publisher = new Publisher<Value>(control, channel, options);
     await control.create(publisher.#handle);
     return publisher;
   }
@@ -130,16 +163,26 @@ export class Publisher implements Disposable, AsyncDisposable {
     const { end } = this.#use();
     const buffer = end.buffer(bytes);
     this.#lent = buffer === null ? null : end;
+    this.#buffer = buffer;
     return buffer;
+  }
+
+  /**
+   * Where the metadata of the next message is to be written, after `getBuffer`: `metadataBytes` bytes of shared memory,
+   * with what the slot's message before had.
+   */
+  get metadata(): Uint8Array<ArrayBuffer> {
+    return this.#lent?.metadata ?? this.#withoutBuffer();
   }
 
   /**
    * Publishes a message: the first so many bytes of `getBuffer`'s buffer, or a copy of bytes.
    *
+   * @param metadata Copied in front of it; the rest of the room for metadata is cleared. Default: left as it is.
    * @returns Whether it was published. false: there is no slot for it now (see `wait`), or the buffer was lost with
    * the server's memory, which `onConnectionChange` reports.
    */
-  publish(message: number | Uint8Array): boolean {
+  publish(message: number | Uint8Array, metadata?: Uint8Array): boolean {
     if (typeof message !== "number") {
       const buffer = this.getBuffer(message.length);
       if (buffer === null) return false;
@@ -148,14 +191,100 @@ export class Publisher implements Disposable, AsyncDisposable {
     }
     const attached = this.#attached ?? this.#unusable();
     const lent = this.#lent;
-    if (lent === null) {
-      throw new Error(`Cannot publish on ${this.channel}: no buffer was asked for with getBuffer`);
+    if (lent === null) return this.#withoutBuffer();
+    if (lent !== attached.end) {
+      this.#lent = null;
+      return false;
     }
+    if (metadata !== undefined) this.#setMetadata(metadata);
+    const { onSend } = this.#options;
+    if (onSend !== undefined) message = onSend(this.#buffer!.subarray(0, message)) ?? message;
     this.#lent = null;
-    if (lent !== attached.end) return false;
     lent.publish(message);
     this.#checkTopology(attached);
     return true;
+  }
+
+  #withoutBuffer(): never {
+    throw new Error(`Cannot publish on ${this.channel}: no buffer was asked for with getBuffer`);
+  }
+
+  #setMetadata(metadata: Uint8Array): void {
+    const room = this.metadata;
+    if (metadata.length > room.length) {
+      throw new RangeError(
+        `Cannot publish ${metadata.length} bytes of metadata on ${this.channel}: there is room for ${room.length}, ` +
+          "see `metadataBytes`",
+      );
+    }
+    room.set(metadata);
+    room.fill(0, metadata.length);
+  }
+
+  /**
+   * Publishes a value, by the publisher's codec.
+   *
+   * @returns Whether there was a slot for it.
+   */
+  publishValue(value: Value): boolean {
+    return this.publish(this.#encode(value));
+  }
+
+  /** As `send`, with a value, by the publisher's codec. */
+  sendValue(value: Value, options?: WaitOptions): Promise<void> {
+    return this.send(this.#encode(value), options);
+  }
+
+  #encode(value: Value): Uint8Array {
+    return this.#options.codec?.encode(value) ?? value as Uint8Array;
+  }
+
+  /**
+   * Takes a slot out of its turn, to be published or released at leisure, in any order. Messages are numbered when
+   * they are published. See `maxOutstandingLeases`.
+   *
+   * @param bytes How long the message may get. Default: what slots have.
+   * @returns null where no slot is to be had, or as many are leased as may be.
+   */
+  lease(bytes?: number): Lease | null {
+    const attached = this.#use();
+    const slot = attached.end.lease(bytes);
+    this.#lent = null;
+    return slot === null ? null : new Lease(attached.end, slot, () => this.#leasePublished(attached));
+  }
+
+  /**
+   * Takes a certain slot out of its turn: one that `retirements` has named.
+   *
+   * @returns null where somebody has it, or as many are leased as may be.
+   */
+  reclaim(slotId: number): Lease | null {
+    const attached = this.#use();
+    const slot = attached.end.reclaim(slotId);
+    this.#lent = null;
+    return slot === null ? null : new Lease(attached.end, slot, () => this.#leasePublished(attached));
+  }
+
+  #leasePublished(attached: Attached): void {
+    if (attached === this.#attached) this.#checkTopology(attached);
+  }
+
+  /**
+   * The slots of messages that every subscriber has read: `for await (const slotId of publisher.retirements)`.
+   *
+   * @throws {Error} If the publisher was made without `notifyRetirement`.
+   */
+  get retirements(): Retirements {
+    if (this.#options.notifyRetirement === true) return this.#retirements;
+    throw new Error(
+      `Cannot tell what is retired on ${this.channel}: create the publisher with notifyRetirement`,
+    );
+  }
+
+  /** The fd that becomes readable when a reliable publisher may get a slot, to be waited for by the caller's means. */
+  get pollFd(): number {
+    this.#use();
+    return this.#waiter!.fdNumber;
   }
 
   /**
@@ -169,9 +298,9 @@ export class Publisher implements Disposable, AsyncDisposable {
   }
 
   /** As `wait`, but blocks the thread: timers and promises rest. For programs without an event loop. */
-  waitSync(options: { timeoutMs?: number } = {}): boolean {
+  waitSync(options: SyncWaitOptions = {}): boolean {
     this.#use();
-    return this.#waiter!.waitSync(options.timeoutMs);
+    return this.#waiter!.waitSync(options);
   }
 
   /**
@@ -239,7 +368,9 @@ export class Publisher implements Disposable, AsyncDisposable {
       publisherId: keepId ? this.#attached!.publisherId : -1,
       maxPublishers: options.maxPublishers ?? 0,
       processId: BigInt(Deno.pid),
-      maxOutstandingSlotLeases: 1,
+      maxOutstandingSlotLeases: options.maxOutstandingLeases ?? 1,
+      notifyRetirement: options.notifyRetirement ?? false,
+      forTunnel: options.tunnel ?? false,
     };
     return { request: { case: "createPublisher", value } };
   }
@@ -256,11 +387,15 @@ export class Publisher implements Disposable, AsyncDisposable {
         cleanup.use(blocks);
         const trigger = fds.take(body.pubPollFdIndex);
         const peers = cleanup.use(Peers.take(fds, body.subTriggerFdIndexes, body.retirementFdIndexes));
+        const retirement = this.#options.notifyRetirement === true && body.retirementFdIndex >= 0
+          ? cleanup.use(fds.take(body.retirementFdIndex))
+          : null;
         const attached = blocks === null ? known! : this.#attach(body, blocks);
         cleanup.move();
         if (attached !== known) this.#leave();
         this.#attached = attached;
         this.#setTrigger(trigger);
+        this.#retirements.replace(retirement);
         this.#setPeers(attached, peers, body.numSubUpdates & 0xffff);
         return attached === known;
       } catch (error) {
@@ -272,7 +407,9 @@ export class Publisher implements Disposable, AsyncDisposable {
 
   #attach({ channelId, publisherId }: AnswerBody<"createPublisher">, blocks: ControlBlocks): Attached {
     const { id: sessionId, userId: uid, groupId: gid } = this.#control.session;
-    const { slotBytes, fixedSize = false, checksumBytes = 4, metadataBytes = 0 } = this.#options;
+    const { slotBytes, fixedSize = false, checksumBytes = 4, metadataBytes = 0, checksum = false } =
+      this.#options;
+    const { tunnel = false, activate = false, onResize } = this.#options;
     const end = new PublishingEnd({
       sessionId,
       resolvedName: this.channel,
@@ -283,10 +420,16 @@ export class Publisher implements Disposable, AsyncDisposable {
       fixedSize,
       checksumBytes,
       metadataBytes,
+      checksum: typeof checksum === "function" ? checksum : checksum ? crc32 : null,
+      tunnel,
+      maxLeases: this.#options.maxOutstandingLeases ?? 1,
+      preferRetiredSlots: this.#options.preferRetiredSlots ?? false,
+      notifyForcedReuse: this.#options.notifyForcedReuse ?? true,
+      ...(onResize === undefined ? {} : { onResize }),
       ...(ownUid() === 0 ? { owner: { uid, gid } } : {}),
     });
     // What the reference's subscribers expect of a reliable publisher: its first message is for them to hold.
-    if (this.reliable) end.publishActivation();
+    if ((this.reliable || activate) && !tunnel) end.publishActivation();
     return { channelId, publisherId, blocks, end };
   }
 
@@ -367,6 +510,7 @@ export class Publisher implements Disposable, AsyncDisposable {
     this.#attached?.blocks[Symbol.dispose]();
     this.#attached = null;
     this.#peers[Symbol.dispose]();
+    this.#retirements.close();
     this.#waiter?.close(failure);
   }
 }
@@ -379,5 +523,12 @@ function checkCount(channel: string, name: string, value: number): void {
   if (Number.isInteger(value) && value > 0 && value <= 0x7fff_ffff) return;
   throw new RangeError(
     `Cannot create a publisher on ${channel}: ${name} must be a positive integer, not ${value}`,
+  );
+}
+
+function checkBytes(channel: string, name: string, value: number, least: number): void {
+  if (Number.isInteger(value) && value >= least && value <= 0xffff) return;
+  throw new RangeError(
+    `Cannot create a publisher on ${channel}: ${name} must be ${least} to 65535, not ${value}`,
   );
 }

@@ -2,23 +2,49 @@
 
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { ControlBlocks } from "../shm/control_blocks.ts";
+import type { ChecksumFunction } from "../shm/checksum.ts";
 import { prefixBytes } from "../shm/layout.ts";
 import { ReadingEnd } from "../shm/reading.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
 import { takeBlocks } from "./channel_memory.ts";
+import { bytesCodec, type Codec } from "./codec.ts";
 import { type Control, type Handle, quietly } from "./control.ts";
-import { ClosedError } from "./errors.ts";
-import { Message } from "./message.ts";
+import { ChecksumError, ClosedError } from "./errors.ts";
+import { Message, type MessageLayout } from "./message.ts";
 import { Peers } from "./peers.ts";
 import type { Answer, RequestInit } from "./server_link.ts";
-import { Waiter, type WaitOptions } from "./waiter.ts";
+import { type SyncWaitOptions, Waiter, type WaitOptions } from "./waiter.ts";
 
 /** What a subscriber is to be. */
-export interface SubscriberOptions {
+export interface SubscriberOptions<Value = Uint8Array> {
   /** Whether reliable publishers wait for it. Default: false. */
   reliable?: boolean;
   /** What the messages are; checked by the server, for equality. Default: unknown. */
   type?: string | Uint8Array;
+  /** What messages mean, for `Message.value`. Default: a copy of their bytes. */
+  codec?: Codec<Value>;
+  /**
+   * Whether checksums are verified: true for CRC32 and CRC32C, whichever fits, or what computes another. Messages without
+   * one are read as they are. Default: false.
+   */
+  checksum?: boolean | ChecksumFunction;
+  /** Whether messages with a wrong checksum are read, with `checksumError` set, instead of a `ChecksumError`. Default: false. */
+  passChecksumErrors?: boolean;
+  /** Whether messages are read that only say that a publisher is there: `Message.isActivation`. Default: false. */
+  passActivation?: boolean;
+  /** Whether messages missed are counted. Default: true. */
+  detectDrops?: boolean;
+  /** Told how many messages were missed just before the one that is being read. */
+  onDrop?: (count: number) => void;
+  /**
+   * Sees each message before it is read. Returns how much of it is to be read if that is not all: 0 skips it. What it
+   * throws, `read` throws; the message is skipped.
+   */
+  onReceive?: (message: Uint8Array<ArrayBuffer>) => number | void;
+  /** Whether messages may be written to: all subscribers see it. Default: false, writing kills the process. */
+  writable?: boolean;
+  /** Whether it passes messages on to another machine. Default: false. */
+  tunnel?: boolean;
   /** Messages that may be held at a time. Default: 1. */
   maxActiveMessages?: number;
   /** Subscribers that the channel may have, 0 for any number. Default: 0. */
@@ -29,15 +55,15 @@ export interface SubscriberOptions {
 const BREATH_EVERY = 256;
 
 /** What a subscriber has as long as its channel's memory lives. */
-interface Attached {
+interface Attached<Value> {
   readonly channelId: number;
   readonly subscriberId: number;
   readonly blocks: ControlBlocks;
   /** null: no publisher has been there yet, and the channel has no memory. */
   readonly end: ReadingEnd | null;
   /** Per slot, the object that stands for its message. */
-  readonly messages: Message[];
-  readonly prefixBytes: number;
+  readonly messages: Message<Value>[];
+  readonly layout: MessageLayout<Value>;
 }
 
 /**
@@ -45,13 +71,16 @@ interface Attached {
  *
  * All methods but `wait`, `messages` and `close` return at once, whatever the server and the publishers do.
  */
-export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Message> {
+export class Subscriber<Value = Uint8Array>
+  implements Disposable, AsyncDisposable, AsyncIterable<Message<Value>> {
   readonly #control: Control;
-  readonly #options: SubscriberOptions;
+  readonly #options: SubscriberOptions<Value>;
+  /** Whether messages are looked at before they are handed out. */
+  readonly #inspects: boolean;
   readonly #handle: Handle;
-  #attached: Attached | null = null;
+  #attached: Attached<Value> | null = null;
   /** Memory of a server that is gone, with messages that the user still holds. */
-  readonly #outdated = new Set<Attached>();
+  readonly #outdated = new Set<Attached<Value>>();
   #waiter: Waiter | null = null;
   #peers = Peers.none();
   /** num_pub_updates when the triggers were asked for; -1: never. */
@@ -61,8 +90,9 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
   #failure: Error | null = null;
   #closing: Promise<void> | null = null;
 
-  private constructor(control: Control, readonly channel: string, options: SubscriberOptions) {
+  private constructor(control: Control, readonly channel: string, options: SubscriberOptions<Value>) {
     this.#control = control;
+    this.#inspects = (options.checksum ?? false) !== false || options.onReceive !== undefined;
     this.#options = options;
     this.#handle = {
       channel,
@@ -76,14 +106,18 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
   }
 
   /** For `Client`. */
-  static async create(control: Control, channel: string, options: SubscriberOptions): Promise<Subscriber> {
+  static async create<Value>(
+    control: Control,
+    channel: string,
+    options: SubscriberOptions<Value>,
+  ): Promise<Subscriber<Value>> {
     const { maxActiveMessages = 1 } = options;
     if (!Number.isInteger(maxActiveMessages) || maxActiveMessages < 1 || maxActiveMessages > 0x7fff_ffff) {
       throw new RangeError(
         `Cannot subscribe to ${channel}: maxActiveMessages must be a positive integer, not ${maxActiveMessages}`,
       );
     }
-    const subscriber = new Subscriber(control, channel, options);
+    const subscriber = new Subscriber<Value>(control, channel, options);
     await control.create(subscriber.#handle);
     return subscriber;
   }
@@ -108,16 +142,52 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
    *
    * @returns null where there is none, or as many messages are held as may be. The message is the caller's until it
    * is released, and the object is used again after that.
+   * @throws {ChecksumError} If its checksum is wrong; see `SubscriberOptions.checksum`.
    */
-  read(): Message | null {
-    const attached = this.#use();
-    return attached.end !== null && attached.end.readNext() ? this.#take(attached, attached.end) : null;
+  read(): Message<Value> | null {
+    const attached = this.#use(), { end } = attached;
+    while (end !== null && end.readNext()) {
+      const message = this.#take(attached, end);
+      if (message !== null) return message;
+    }
+    return null;
   }
 
   /** Reads the newest message and skips all older ones. Otherwise like `read`. */
-  readNewest(): Message | null {
-    const attached = this.#use();
-    return attached.end !== null && attached.end.readNewest() ? this.#take(attached, attached.end) : null;
+  readNewest(): Message<Value> | null {
+    const attached = this.#use(), { end } = attached;
+    return end !== null && end.readNewest() ? this.#take(attached, end) : null;
+  }
+
+  /**
+   * Reads the message published at a time, whether it was read before or not.
+   *
+   * @param timestampNs As `Message.timestampNs` says it.
+   * @returns null where it is not there any more, or is held already, or as many are held as may be.
+   */
+  find(timestampNs: bigint): Message<Value> | null {
+    const attached = this.#use(), { end } = attached;
+    return end !== null && end.find(timestampNs) ? this.#take(attached, end) : null;
+  }
+
+  /**
+   * Reads all messages that are there, each released when `process` returns.
+   *
+   * @returns How many they were.
+   */
+  processAll(process: (message: Message<Value>) => void): number {
+    let count = 0;
+    for (let message = this.read(); message !== null; message = this.read(), count++) {
+      using held = message;
+      process(held);
+    }
+    return count;
+  }
+
+  /** The fd that becomes readable when there may be messages, to be waited for by the caller's own means. */
+  get pollFd(): number {
+    this.#use();
+    return this.#waiter!.fdNumber;
   }
 
   /**
@@ -131,9 +201,9 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
   }
 
   /** As `wait`, but blocks the thread: timers and promises rest. For programs without an event loop. */
-  waitSync(options: { timeoutMs?: number } = {}): boolean {
+  waitSync(options: SyncWaitOptions = {}): boolean {
     this.#use();
-    return this.#waiter!.waitSync(options.timeoutMs);
+    return this.#waiter!.waitSync(options);
   }
 
   /**
@@ -141,7 +211,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
    *
    * @throws The signal's reason, when it is aborted.
    */
-  async *messages(options: { signal?: AbortSignal } = {}): AsyncGenerator<Message, void, undefined> {
+  async *messages(options: { signal?: AbortSignal } = {}): AsyncGenerator<Message<Value>, void, undefined> {
     for (let count = 1; this.#closing === null; count++) {
       options.signal?.throwIfAborted();
       const message = this.read();
@@ -157,7 +227,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     }
   }
 
-  [Symbol.asyncIterator](): AsyncGenerator<Message, void, undefined> {
+  [Symbol.asyncIterator](): AsyncGenerator<Message<Value>, void, undefined> {
     return this.messages();
   }
 
@@ -182,7 +252,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
   }
 
   /** To be called before each use: sees what the server has sent, and what has changed. */
-  #use(): Attached {
+  #use(): Attached<Value> {
     this.#control.tick();
     const attached = this.#attached;
     if (attached === null) {
@@ -192,22 +262,51 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     return attached;
   }
 
-  #take(attached: Attached, end: ReadingEnd): Message {
-    if (end.dropped > 0) this.#drops += end.dropped;
-    const { slotId } = end;
-    return (attached.messages[slotId] ?? this.#makeMessage(attached, end, slotId)).take();
+  /** The message just read; null where the user's function wants to skip it. */
+  #take(attached: Attached<Value>, end: ReadingEnd): Message<Value> | null {
+    const { slotId, dropped } = end;
+    const message = (attached.messages[slotId] ?? this.#makeMessage(attached, end, slotId)).take();
+    if (dropped > 0) this.#dropped(dropped);
+    return !this.#inspects || this.#inspect(message, end) ? message : null;
   }
 
-  #makeMessage(attached: Attached, end: ReadingEnd, slotId: number): Message {
+  #dropped(count: number): void {
+    this.#drops += count;
+    try {
+      this.#options.onDrop?.(count);
+    } catch (error) {
+      reportError(error); // The message is not to blame.
+    }
+  }
+
+  /** Verifies a message's checksum, and shows it to the user's function. Returns whether it is to be read. */
+  #inspect(message: Message<Value>, end: ReadingEnd): boolean {
+    const { checksum = false, passChecksumErrors = false, onReceive } = this.#options;
+    try {
+      if (checksum !== false && !end.checksumMatches) {
+        if (!passChecksumErrors) throw new ChecksumError(this.channel, message.ordinal);
+        message.markDamaged();
+      }
+      const bytes = onReceive?.(message.data) ?? message.data.length;
+      if (bytes > 0) message.shorten(bytes);
+      else message.release();
+      return bytes > 0;
+    } catch (error) {
+      message.release();
+      throw error;
+    }
+  }
+
+  #makeMessage(attached: Attached<Value>, end: ReadingEnd, slotId: number): Message<Value> {
     return attached.messages[slotId] = new Message(
       end,
       slotId,
-      attached.prefixBytes,
+      attached.layout,
       () => this.#released(attached),
     );
   }
 
-  #released(attached: Attached): void {
+  #released(attached: Attached<Value>): void {
     if (attached === this.#attached) this.#waiter?.look();
     else if (attached.end?.active === 0) this.#dispose(attached);
   }
@@ -223,6 +322,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
       vchanId: -1,
       processId: BigInt(Deno.pid),
       maxSubscribers,
+      forTunnel: this.#options.tunnel ?? false,
     };
     return { request: { case: "createSubscriber", value } };
   }
@@ -256,10 +356,11 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     });
   }
 
-  #attach(body: AnswerBody<"createSubscriber">, blocks: ControlBlocks): Attached {
+  #attach(body: AnswerBody<"createSubscriber">, blocks: ControlBlocks): Attached<Value> {
     const { channelId, subscriberId } = body;
     const checksumBytes = body.checksumSize > 0 ? body.checksumSize : 4;
     const metadataBytes = Math.max(0, body.metadataSize);
+    const { checksum, codec = bytesCodec() as Codec<unknown> as Codec<Value> } = this.#options;
     const end = blocks.numSlots === 0 ? null : new ReadingEnd({
       sessionId: this.#control.session.id,
       resolvedName: this.channel,
@@ -269,9 +370,18 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
       maxActiveMessages: this.#options.maxActiveMessages ?? 1,
       checksumBytes,
       metadataBytes,
+      checksum: typeof checksum === "function" ? checksum : null,
+      passActivation: this.#options.passActivation ?? false,
+      detectDrops: this.#options.detectDrops ?? true,
+      writable: this.#options.writable ?? false,
     });
-    const prefix = prefixBytes(checksumBytes, metadataBytes);
-    return { channelId, subscriberId, blocks, end, messages: [], prefixBytes: prefix };
+    const layout = {
+      prefixBytes: prefixBytes(checksumBytes, metadataBytes),
+      checksumBytes,
+      metadataBytes,
+      codec,
+    };
+    return { channelId, subscriberId, blocks, end, messages: [], layout };
   }
 
   /** Lets the channel's memory go, as soon as no message of it is held. */
@@ -282,7 +392,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     else this.#dispose(attached);
   }
 
-  #dispose(attached: Attached): void {
+  #dispose(attached: Attached<Value>): void {
     this.#outdated.delete(attached);
     for (const message of attached.messages) message?.expire();
     attached.end?.[Symbol.dispose]();
@@ -299,7 +409,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     return end !== null && !end.atLimit && end.mayHaveUnread;
   }
 
-  #setPeers(attached: Attached, peers: Peers, seenUpdates: number): void {
+  #setPeers(attached: Attached<Value>, peers: Peers, seenUpdates: number): void {
     attached.end?.setPublisherTriggers(peers.triggerNumbers);
     attached.end?.setRetirementPipes(peers.pipeNumbers);
     this.#peers[Symbol.dispose]();
@@ -308,12 +418,12 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     peers.ring();
   }
 
-  #checkTopology(attached: Attached): void {
+  #checkTopology(attached: Attached<Value>): void {
     const updates = attached.blocks.counters.numPubUpdates;
     if (updates !== this.#seenUpdates && !this.#refreshing) this.#refresh(attached, updates);
   }
 
-  #refresh(attached: Attached, updates: number): void {
+  #refresh(attached: Attached<Value>, updates: number): void {
     const request: RequestInit = attached.end === null
       ? this.#createRequest(true)
       : { request: { case: "getTriggers", value: { channelName: this.channel } } };
@@ -325,7 +435,7 @@ export class Subscriber implements Disposable, AsyncDisposable, AsyncIterable<Me
     if (!sent) this.#refreshing = false;
   }
 
-  #refreshed(attached: Attached, answer: Answer, updates: number): void {
+  #refreshed(attached: Attached<Value>, answer: Answer, updates: number): void {
     if (this.#attached !== attached) return closeAll(answer.fds);
     if (attached.end === null) return this.#fillIn(answer);
     this.#seenUpdates = updates; // Whatever came: the same question again would get the same answer.

@@ -7,11 +7,17 @@ import { reactor, Ready, type Watch } from "../ffi/reactor.ts";
 import type { Control } from "./control.ts";
 
 /** How to wait. */
-export interface WaitOptions {
-  /** How long at most, in milliseconds. Default: for ever. */
-  timeoutMs?: number;
+export interface WaitOptions extends SyncWaitOptions {
   /** Ends the wait: the promise is rejected with the signal's reason. */
   signal?: AbortSignal;
+}
+
+/** How to wait on this thread. */
+export interface SyncWaitOptions {
+  /** How long at most, in milliseconds. Default: for ever. */
+  timeoutMs?: number;
+  /** Number of another fd: the wait also ends, as if its time was over, when that is readable. Default: none. */
+  fd?: number;
 }
 
 /** Waits that were over at once before the event loop gets its turn. */
@@ -69,7 +75,7 @@ export class Waiter {
   }
 
   /** Resolves to true when the condition holds, to false after the time or when the waiter is disposed. */
-  wait({ timeoutMs = Infinity, signal }: WaitOptions = {}): Promise<boolean> {
+  wait({ timeoutMs = Infinity, fd, signal }: WaitOptions = {}): Promise<boolean> {
     return new Promise<boolean>((resolve, reject) => {
       signal?.throwIfAborted();
       if (this.#ready()) {
@@ -86,6 +92,7 @@ export class Waiter {
           this.#pending.delete(pending);
           clearTimeout(timer);
           clearInterval(recheck);
+          extra?.close();
           signal?.removeEventListener("abort", abort);
           if (typeof outcome === "boolean") resolve(outcome);
           else reject(outcome);
@@ -93,6 +100,9 @@ export class Waiter {
       };
       signal?.addEventListener("abort", abort);
       this.#pending.add(pending);
+      const extra = fd === undefined
+        ? undefined
+        : reactor().watch({ number: fd }, Ready.readable | Ready.once, () => pending.settle(false));
       this.#arm();
     });
   }
@@ -107,24 +117,27 @@ export class Waiter {
   }
 
   /** Waits on this thread; timers and promises rest. Returns whether the condition holds. */
-  waitSync(timeoutMs = Infinity): boolean {
+  waitSync({ timeoutMs = Infinity, fd }: SyncWaitOptions): boolean {
     if (this.#ready()) return true;
     const deadline = performance.now() + timeoutMs;
     do {
       const left = deadline - performance.now();
       if (left <= 0) return false;
-      this.#sleep(Math.min(left, this.#recheckMs, this.#control.connected ? Infinity : DISCONNECTED_POLL_MS));
+      const most = Math.min(left, this.#recheckMs, this.#control.connected ? Infinity : DISCONNECTED_POLL_MS);
+      if (this.#sleep(most, fd)) return this.#ready();
     } while (!this.#ready());
     return true;
   }
 
-  /** Sleeps until the trigger is pulled, or the server has sent something; takes both. */
-  #sleep(mostMs: number): void {
+  /** Sleeps until the trigger is pulled, or the server has sent something; takes both. Returns whether another fd is readable. */
+  #sleep(mostMs: number, fd?: number): boolean {
     const trigger = this.#fd.number, { socketNumber } = this.#control;
     const fds = socketNumber < 0 ? [trigger] : [trigger, socketNumber];
+    if (fd !== undefined) fds.push(fd);
     const readable = pollSync(fds, mostMs === Infinity ? -1 : mostMs);
     if (readable.includes(trigger)) drain(trigger);
     if (socketNumber < 0 || readable.includes(socketNumber)) this.#control.pump();
+    return fd !== undefined && readable.includes(fd);
   }
 
   /** Looks whether those who wait can go on. */

@@ -69,7 +69,7 @@ export class Reactor {
    * @param events `Ready` bits. Without `edge` or `once` the callback runs again and again while they hold.
    * @throws {SystemError} If the fd cannot be watched.
    */
-  watch(fd: Fd, events: number, callback: ReadyCallback): Watch {
+  watch(fd: Pick<Fd, "number">, events: number, callback: ReadyCallback): Watch {
     const token = this.#nextToken++;
     const number = fd.number;
     this.#ctl(EPOLL_CTL_ADD, number, events, token);

@@ -41,6 +41,11 @@ export interface LeasedSlot {
   readonly bufferIndex: number;
 }
 
+/** A leased slot cannot be published: it was before, or given back. */
+export class LeaseError extends Error {
+  override readonly name = "LeaseError";
+}
+
 /** Words of the prefix that publishing writes; the first one is the bridges' scratch. */
 const PREFIX_WORDS = Prefix.fixedBytes / 4;
 
@@ -313,7 +318,7 @@ export class PublishingEnd implements Disposable {
   /** Gives the slot back that it holds, and unmaps the buffers. Before the server is asked to remove the publisher. */
   close(): void {
     if (this.#disposed) return;
-    for (const slot of [...this.#leases]) this.endLease(slot);
+    for (const slot of this.#leases) this.endLease(slot);
     this.#core.abandonSlot(this.#struct);
     this.leave();
   }
@@ -354,7 +359,7 @@ export class PublishingEnd implements Disposable {
       ? "the server has given it to others"
       : null;
     if (why === null) return;
-    throw new Error(`Cannot publish slot ${slot.slotId} of channel ${this.#name}: ${why}`);
+    throw new LeaseError(`Cannot publish slot ${slot.slotId} of channel ${this.#name}: ${why}`);
   }
 
   /** Turns the slot held into a leased one. */

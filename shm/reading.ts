@@ -136,7 +136,8 @@ export class ReadingEnd implements Disposable {
 
   /** The metadata in front of the message read last. The same view every time. */
   get metadata(): Uint8Array<ArrayBuffer> {
-    return this.#buffers.parts(this.#u32[this.#word + SubscriberStruct.bufferIndex / 4], this.slotId).metadata;
+    return this.#buffers.parts(this.#u32[this.#word + SubscriberStruct.bufferIndex / 4], this.slotId)
+      .metadata;
   }
 
   /** Whether the message read last has no checksum, or the right one. */
@@ -190,7 +191,8 @@ export class ReadingEnd implements Disposable {
   /** Reads the message that was published at a time, be it read before or not, unless it is held. */
   find(timestampNs: bigint): boolean {
     if (this.#disposed) return this.#refuse();
-    const low = Number(BigInt.asUintN(32, timestampNs)), high = Number(BigInt.asUintN(32, timestampNs >> 32n));
+    const low = Number(BigInt.asUintN(32, timestampNs)),
+      high = Number(BigInt.asUintN(32, timestampNs >> 32n));
     const find = () => this.#core.find(this.#struct, low, high);
     const outcome = find();
     return outcome >= 0 ? this.#hold(outcome) : this.#readWithout(outcome, find, false);
