@@ -60,6 +60,17 @@ const verbs: Readonly<Record<string, VerbDeclaration>> = {
     what: "messages as they come; nobody notices, for memory is read and nothing is subscribed to",
     load: async () => (await import("./inspect/tail.ts")).runTail,
   },
+  metrics: {
+    operands: [],
+    what: "Prometheus text; with --listen it is served (needs --allow-net)",
+    load: async () => (await import("./inspect/metrics.ts")).runMetrics,
+  },
+  diff: {
+    operands: ["A", "B"],
+    what:
+      "what differs between two sockets, or a socket and a saved FILE.json (needs --allow-read): exit code 1",
+    load: async () => (await import("./inspect/diff.ts")).runDiff,
+  },
 };
 
 /** Finds a verb, and checks what it was given. */
