@@ -43,12 +43,13 @@ export function renderHelp(program: ProgramDescription, columns = WIDTH): string
   return lines.join("\n") + "\n";
 }
 
-function form([name, { type }]: [string, Flag<unknown>]): string {
+/** A flag as it is typed, with a name for its value. */
+export function form([name, { type }]: [string, Flag<unknown>]): string {
   return type === onOff ? `--${name}` : `--${name}=${type.placeholder}`;
 }
 
 /** The description with what goes without saying in words: choices and default. */
-function sentence({ type, default: value, description }: Flag<unknown>): string {
+export function sentence({ type, default: value, description }: Flag<unknown>): string {
   const choices = type.choices === undefined ? "" : `: ${type.choices.join(", ")}`;
   const empty = value === "" || value === false || (Array.isArray(value) && value.length === 0);
   const shown = type.show?.(value) ?? String(value);

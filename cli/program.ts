@@ -1,7 +1,7 @@
 /** What all programs have in common: their declaration, `--help`, `--version`, errors and exit codes. */
 
 import { ExitCode } from "./exit_codes.ts";
-import { flag, FlagError, type Flags, type FlagValues, onOff, parseFlags } from "./flags.ts";
+import { choice, flag, FlagError, type Flags, type FlagValues, onOff, parseFlags } from "./flags.ts";
 import { terminalColumns, writeError, writeOut } from "./output.ts";
 import { version } from "./version.ts";
 
@@ -33,6 +33,12 @@ export interface Program<F extends Flags> extends ProgramDescription {
 export const standardFlags = {
   help: flag({ type: onOff, default: false, description: "Show this help and exit" }),
   version: flag({ type: onOff, default: false, description: "Show the version and exit" }),
+  completion: flag<"" | "bash" | "zsh" | "fish">({
+    type: choice("SHELL", ["bash", "zsh", "fish"]),
+    default: "",
+    description: "Print what a shell needs to complete the command line, and exit",
+  }),
+  manual: flag({ type: onOff, default: false, description: "Print the manual page, for man, and exit" }),
 };
 
 /** Runs a program to its end and ends the process. */
@@ -50,6 +56,17 @@ async function exitCodeOf<F extends Flags>(program: Program<F>, argv: readonly s
     }
     if (values.version) {
       writeOut(`${program.name} ${version}\n`);
+      return ExitCode.ok;
+    }
+    const { completion } = values as FlagValues<typeof standardFlags>;
+    if (completion !== "") {
+      const { renderCompletion } = await import("./completion.ts");
+      writeOut(renderCompletion(program, completion));
+      return ExitCode.ok;
+    }
+    if (values.manual) {
+      const { renderManual } = await import("./manual.ts");
+      writeOut(renderManual(program));
       return ExitCode.ok;
     }
     if (program.operands === undefined && positionals.length > 0) throw unexpected(positionals[0]);

@@ -1,5 +1,6 @@
 /**
- * Makes the three programs in `dist/`, one file each that needs nothing installed, and runs them:
+ * Makes the three programs in `dist/`, one file each that needs nothing installed, their manual pages, completions and
+ * units, and runs them:
  * `deno task compile [--target=TRIPLE] [--runtime=PATH] [--self-extracting]`.
  *
  * `deno compile` embeds a runtime that it downloads once, or takes from `DENORT_BIN`. Where it is not to be had, the
@@ -12,9 +13,16 @@
 
 import { flag, onOff, parseFlags, text } from "../cli/flags.ts";
 import { version } from "../cli/version.ts";
+import { writeManuals } from "./manuals.ts";
 import { pack, type Packed, selfExtracting, sha256 } from "./self_extracting.ts";
 import { tryOut } from "./try_out.ts";
 
+/** What each program needs. Inspection reads and writes the files that it is given, and serves metrics. */
+const permissions = {
+  server: ["--allow-ffi"],
+  shadow: ["--allow-ffi"],
+  inspect: ["--allow-ffi", "--allow-read", "--allow-write", "--allow-net"],
+} as const;
 const programs = ["server", "shadow", "inspect"] as const;
 const targets = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
 const here = Deno.build.target;
@@ -31,9 +39,12 @@ const dist = target === here ? `${root}dist` : `${root}dist/${target}`;
 const paths = programs.map((program) => `${dist}/subspace-${program}`);
 
 await Deno.mkdir(dist, { recursive: true });
+// deno compile overwrites nothing but its own; who runs an old one keeps it.
+for (const path of paths) await removeIfThere(path);
 const embedded = !self_extracting && await compileAll();
 if (!embedded) await makeSelfExtracting();
 await writeSums();
+await writeManuals(dist);
 for (const path of paths) {
   console.log(`${path.slice(root.length).padEnd(24)} ${mebibytes((await Deno.stat(path)).size)} MiB`);
 }
@@ -44,7 +55,15 @@ else console.log(`Not run: this machine is ${here}`);
 async function compileAll(): Promise<boolean> {
   for (const program of programs) {
     const output = `${dist}/subspace-${program}`;
-    const args = ["--no-check", "--allow-ffi", "--target", target, "--output", output, `cli/${program}.ts`];
+    const args = [
+      "--no-check",
+      ...permissions[program],
+      "--target",
+      target,
+      "--output",
+      output,
+      `cli/${program}.ts`,
+    ];
     const { success, stderr } = await deno(["compile", "--quiet", "--no-prompt", ...args]);
     if (success) continue;
     const [message] = new TextDecoder().decode(stderr).split("Stack backtrace");
@@ -55,6 +74,14 @@ async function compileAll(): Promise<boolean> {
     return false;
   }
   return true;
+}
+
+async function removeIfThere(path: string): Promise<void> {
+  try {
+    await Deno.remove(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
 }
 
 async function makeSelfExtracting(): Promise<void> {
@@ -68,12 +95,11 @@ async function makeSelfExtracting(): Promise<void> {
       name,
       version,
       target,
+      permissions: permissions[program],
       program: await bundle(program),
       runtime: packedRuntime,
     });
-    // Not in place: an executable that is running keeps its own.
-    await Deno.writeFile(`${dist}/.${name}`, bytes, { mode: 0o755 });
-    await Deno.rename(`${dist}/.${name}`, `${dist}/${name}`);
+    await Deno.writeFile(`${dist}/${name}`, bytes, { mode: 0o755 });
   }
 }
 

@@ -29,7 +29,14 @@ function test(name: string, fn: (scene: Scene) => Promise<void>): void {
         const [program, runtime] = await Promise.all(
           [PROGRAM, RUNTIME].map((text) => pack(new TextEncoder().encode(text))),
         );
-        const parts = { name: "a program", version: "1", target: "x", program, runtime };
+        const parts = {
+          name: "a program",
+          version: "1",
+          target: "x",
+          permissions: ["--allow-ffi"],
+          program,
+          runtime,
+        };
         await Deno.writeFile(path, selfExtracting(parts), { mode: 0o755 });
         await fn({
           folder,
