@@ -5,7 +5,7 @@
 
 import { configureSync, type LogLevel, type LogRecord } from "@logtape/logtape";
 import type { LogFormatName, LogLevelName } from "./log_level.ts";
-import { terminalColumns, writeError } from "./output.ts";
+import { terminalColumns, writeError, writeErrorSoon } from "./output.ts";
 
 /** LogTape's names of the reference's levels. */
 const threshold: Record<LogLevelName, LogLevel> = {
@@ -64,7 +64,7 @@ function configureLogging(subsystem: string, level: LogLevelName, formatName: Lo
   const format = formatOf(formatName, subsystem);
   configureSync({
     reset: true,
-    sinks: { standardError: (record) => writeError(format(record, timeNow())) },
+    sinks: { standardError: (record) => writeErrorSoon(format(record, timeNow())) },
     loggers: [
       { category: [], sinks: ["standardError"], lowestLevel: threshold[level] },
       {

@@ -1,6 +1,8 @@
 /** Standard output and error, written whole before the process goes on. */
 
 const encoder = new TextEncoder();
+/** For standard error, and not written yet. */
+let soon = "";
 
 /** Writes to standard output. Returns false where its reader is gone, as under `| head`. */
 export function writeOut(text: string): boolean {
@@ -9,8 +11,26 @@ export function writeOut(text: string): boolean {
 
 /** Writes to standard error. Whether anybody reads it is no concern of the program's. */
 export function writeError(text: string): void {
-  write(Deno.stderr, text);
+  const all = soon + text;
+  soon = "";
+  write(Deno.stderr, all);
 }
+
+/**
+ * Writes to standard error when the code that runs now is through, in one with all else that it has to say: a server
+ * that recovers a thousand channels would spend more time on writing than on most of its work. What is left when the
+ * process exits is written then.
+ */
+export function writeErrorSoon(text: string): void {
+  if (soon === "") queueMicrotask(writeLeft);
+  soon += text;
+}
+
+function writeLeft(): void {
+  if (soon !== "") writeError("");
+}
+
+addEventListener("unload", writeLeft);
 
 function write(stream: { writeSync(bytes: Uint8Array): number }, text: string): boolean {
   const bytes = encoder.encode(text);

@@ -128,6 +128,18 @@ export function closeAll(fds: Iterable<Fd>): void {
 }
 
 /**
+ * Duplicates each of a list of descriptors, or none.
+ *
+ * @throws {SystemError} With code `EMFILE` where this process may not open so many.
+ */
+export function duplicateAll(fds: readonly Fd[]): Fd[] {
+  using cleanup = new DisposableStack();
+  const duplicates = fds.map((fd) => cleanup.use(fd.duplicate()));
+  cleanup.move();
+  return duplicates;
+}
+
+/**
  * Makes room for many fds in the kernel's table of this process, off the main thread.
  *
  * The table doubles whenever it is full, and each time the kernel waits until all CPUs have seen it where a process

@@ -139,8 +139,8 @@ export function reconcile(physical: PhysicalChannel): void {
   const count = (kind: User["kind"], reliable: boolean) =>
     users.filter((user) => user.kind === kind && (!reliable || user.record.info.isReliable)).length;
   const present = new Set(users.filter(({ kind }) => kind === "subscriber").map(({ id }) => id));
-  for (let id = 0; id < Limit.users; id++) {
-    if (physical.blocks.hasSubscriber(id) && !present.has(id)) physical.registry.removeSubscriber(id, false);
+  for (const id of physical.blocks.subscribers()) {
+    if (!present.has(id)) physical.registry.removeSubscriber(id, false);
   }
   physical.registry.reconcileQueues();
   physical.counters.restate(

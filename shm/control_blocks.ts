@@ -190,6 +190,15 @@ export class ControlBlocks implements Disposable {
     return this.#isSet(Ccb.subscribers, id);
   }
 
+  /** All subscribers that publishers deliver to, in order. */
+  *subscribers(): Generator<number> {
+    const { u8 } = this.#arena, bits = this.#ccb.address + Ccb.subscribers + Bitset.words;
+    for (let first = 0; first < Limit.users; first += 8) {
+      if (u8[bits + (first >> 3)] === 0) continue;
+      for (let id = first; id < first + 8; id++) if (this.hasSubscriber(id)) yield id;
+    }
+  }
+
   /** The virtual channel of a subscriber. */
   subscriberVchan(id: number): number {
     return this.#arena.view.getInt16(this.#ccb.address + Ccb.subscriberVchans + 2 * id, true);

@@ -10,7 +10,7 @@
  */
 
 import { Errno, SystemError } from "../ffi/errno.ts";
-import { closeAll, type Fd } from "../ffi/fd.ts";
+import { closeAll, duplicateAll, type Fd } from "../ffi/fd.ts";
 import { FDS_PER_MESSAGE_MAX, receiveMessage, sendMessage } from "../ffi/message.ts";
 import { type Reactor, reactor as sharedReactor, Ready, type Watch } from "../ffi/reactor.ts";
 import type { RefusalReason } from "./refusals.ts";
@@ -309,7 +309,7 @@ export class Connection implements Disposable {
       const sent = this.#outbound.length === 0 ? this.#trySend(bytes, fds) : 0;
       if (sent === bytes.length) return;
       // The sender's fds may be closed before their turn comes, and their numbers used again.
-      const own = sent === 0 ? fds.map((fd) => fd.duplicate()) : [];
+      const own = sent === 0 ? duplicateAll(fds) : [];
       this.#outbound.push({ bytes, sent, fds: own });
       this.#outboundBytes += bytes.length - sent;
       this.#outboundFds += own.length;
