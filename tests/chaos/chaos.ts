@@ -49,12 +49,15 @@ function reportOf({ lines }: Program): Report {
   return lines.length === 0 ? {} : JSON.parse(lines.at(-1)!);
 }
 
-/** A dump as text that is equal for equal states. Each server has its own pid on its own channels. */
+/**
+ * A dump as text that is equal for equal states. Each server has its own pid on its own channels; and slots grow without
+ * anybody telling the server, which looks when it has to say.
+ */
 function describeState(dump: StateDump): string {
   const sorted = <K, V>(entries: Map<K, V>) =>
     [...entries].sort(([a], [b]) => String(a).localeCompare(String(b))).map(([, value]) => value);
   const state = sorted(dump.channels).map(({ info, ccb, bcb, publishers, subscribers }) => ({
-    info,
+    info: { ...info, slotSize: 0 },
     memory: [ccb.stat().inode, bcb.stat().inode],
     users: [...sorted(publishers), ...sorted(subscribers)].map((user) =>
       info.channelName.startsWith("/subspace/") ? { ...user.info, processId: 0n } : user.info
