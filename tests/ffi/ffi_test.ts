@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { monotonicNs } from "../../ffi/clock.ts";
 import { Errno, SystemError } from "../../ffi/errno.ts";
 import { createEventFd, drain, signal } from "../../ffi/eventfd.ts";
-import { Fd } from "../../ffi/fd.ts";
+import { duplicateAll, Fd } from "../../ffi/fd.ts";
 import { cstring, libc } from "../../ffi/libc.ts";
 import { mapFixed, Mapping, PAGE_BYTES, unmapFixed } from "../../ffi/mapping.ts";
 import { createMemory, openNamed, truncate, unlinkNamed } from "../../ffi/memory_object.ts";
@@ -28,6 +28,18 @@ Deno.test("a system error names the error, what was tried and on what", () => {
     return true;
   });
 });
+
+Deno.test("a list of fds is duplicated as a whole or not at all", () =>
+  withBalancedFds(() => {
+    using fd = createEventFd();
+    const gone = createEventFd();
+    gone.close();
+    assert.throws(() => duplicateAll([fd, fd, gone]));
+    for (const duplicate of duplicateAll([fd, fd])) {
+      assert.equal(duplicate.stat().inode, fd.stat().inode);
+      duplicate.close();
+    }
+  }));
 
 Deno.test("an fd closes once and cannot be used afterwards", () =>
   withBalancedFds(() => {
