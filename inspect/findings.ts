@@ -18,6 +18,7 @@ export class Findings {
   readonly #findings: Finding[] = [];
   /** By pid: the users that the process was. */
   readonly #dead = new Map<number, string[]>();
+  readonly #alive = new Set<number>();
 
   /** @param channel null for the system as a whole. */
   add(kind: Finding["kind"], channel: string | null, text: string): void {
@@ -42,8 +43,12 @@ export class Findings {
   checkProcess({ processExists }: Surroundings, pid: bigint, user: string): Process | null {
     if (pid === 0n) return null;
     const number = Number(pid);
+    if (this.#alive.has(number)) return { pid: number, alive: true };
     const users = this.#dead.get(number);
-    if (users === undefined && processExists(number)) return { pid: number, alive: true };
+    if (users === undefined && processExists(number)) {
+      this.#alive.add(number);
+      return { pid: number, alive: true };
+    }
     if (users === undefined) this.#dead.set(number, [user]);
     else users.push(user);
     return { pid: number, alive: false };

@@ -12,8 +12,8 @@ import {
   Ccb,
   CONTROL_BLOCK_VERSION,
   controlBlockOffsets,
-  decodeRefs,
   Limit,
+  Refs,
   Scb,
   Slot,
   SlotFlag,
@@ -138,7 +138,7 @@ export function readSlotArray(ccbFd: Fd, numSlots: number): SlotReport[] {
 export function stillHas(ccbFd: Fd, slotId: number, ordinal: number): boolean {
   const copy = tryToCopy(ccbFd, Ccb.slots + Slot.bytes * slotId, Slot.messageSize, "slot", []);
   if (copy === null || readU64(copy.view, Slot.ordinal) !== ordinal) return false;
-  return decodeRefs(copy.view.getBigUint64(Slot.refs, true)).owner === null;
+  return readRefs(copy.view, Slot.refs).owner === null;
 }
 
 /** The message buffers of a channel now. */
@@ -257,7 +257,17 @@ function readName({ buffer }: DataView): string {
 }
 
 function readU64(view: DataView, offset: number): number {
-  return Number(view.getBigUint64(offset, true));
+  return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
+}
+
+/** The owner and the counts of a refs word, without the bigints of `decodeRefs`: there are a thousand in a report. */
+function readRefs(
+  view: DataView,
+  offset: number,
+): { owner: number | null; refs: number; reliableRefs: number } {
+  const low = view.getUint32(offset, true), isOwned = view.getInt32(offset + 4, true) < 0;
+  const refs = low & Refs.countMask;
+  return { owner: isOwned ? refs : null, refs, reliableRefs: low >>> Refs.reliableShift & Refs.countMask };
 }
 
 function readOrdinals(view: DataView): Map<number, number> {
@@ -326,7 +336,7 @@ function readSlot(
   problems: string[],
 ): SlotReport {
   const slot = Slot.bytes * id;
-  const refs = decodeRefs(view.getBigUint64(slot + Slot.refs, true));
+  const refs = readRefs(view, slot + Slot.refs);
   const ordinal = readU64(view, slot + Slot.ordinal);
   const told = view.getInt32(slot + Slot.id, true);
   if (told !== id) problems.push(`slot ${id} calls itself ${told}`);
