@@ -3,6 +3,7 @@
 import { Prefix, PrefixFlag } from "../shm/layout.ts";
 import type { ReadingEnd } from "../shm/reading.ts";
 import type { Codec } from "./codec.ts";
+import type { VirtualChannelNames } from "./virtual_channels.ts";
 
 /** How the messages of a channel are laid out, and what they mean. */
 export interface MessageLayout<Value> {
@@ -22,6 +23,7 @@ export class Message<Value = Uint8Array> implements Disposable {
   readonly #slotId: number;
   readonly #layout: MessageLayout<Value>;
   readonly #released: () => void;
+  readonly #channels: VirtualChannelNames;
   #slot: Uint8Array<ArrayBuffer> | null = null;
   #size = 0;
   #data = new Uint8Array();
@@ -29,11 +31,18 @@ export class Message<Value = Uint8Array> implements Disposable {
   #held = false;
   #checksumError = false;
 
-  constructor(end: ReadingEnd, slotId: number, layout: MessageLayout<Value>, released: () => void) {
+  constructor(
+    end: ReadingEnd,
+    slotId: number,
+    layout: MessageLayout<Value>,
+    released: () => void,
+    channels: VirtualChannelNames,
+  ) {
     this.#end = end;
     this.#slotId = slotId;
     this.#layout = layout;
     this.#released = released;
+    this.#channels = channels;
   }
 
   /** For its subscriber: this is the message that was read last now. */
@@ -65,9 +74,25 @@ export class Message<Value = Uint8Array> implements Disposable {
 
   /** When it was published: CLOCK_MONOTONIC in nanoseconds. To be read while it is held. */
   get timestampNs(): bigint {
+    return this.#prefix.getBigUint64(Prefix.timestamp, true);
+  }
+
+  /** The virtual channel that it was published on; -1 for none. To be read while it is held. */
+  get vchanId(): number {
+    return this.#prefix.getInt32(Prefix.vchan, true);
+  }
+
+  /**
+   * The channel that it was published on: of a multiplexer's subscriber, the virtual channel. null where the server
+   * has not told its name yet; asking for it here makes the subscriber ask the server. To be read while it is held.
+   */
+  get channel(): string | null {
+    return this.#channels.nameOf(this.vchanId);
+  }
+
+  get #prefix(): DataView<ArrayBuffer> {
     const { buffer, byteOffset } = this.#data;
-    const prefix = new DataView(buffer, byteOffset - this.#layout.prefixBytes, Prefix.fixedBytes);
-    return prefix.getBigUint64(Prefix.timestamp, true);
+    return new DataView(buffer, byteOffset - this.#layout.prefixBytes, Prefix.fixedBytes);
   }
 
   /** The metadata in front of it. To be read while it is held. */

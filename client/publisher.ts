@@ -15,6 +15,7 @@ import { Lease } from "./lease.ts";
 import { Peers } from "./peers.ts";
 import { Retirements } from "./retirements.ts";
 import type { Answer, RequestInit } from "./server_link.ts";
+import { checkVchanId } from "./virtual_channels.ts";
 import { type SyncWaitOptions, Waiter, type WaitOptions } from "./waiter.ts";
 
 /** What a publisher is to be. All publishers of a channel must agree about most of it. */
@@ -31,6 +32,18 @@ export interface PublisherOptions<Value = Uint8Array> {
   fixedSize?: boolean;
   /** What the messages are, such as the name of a protobuf; checked by the server, for equality. Default: unknown. */
   type?: string | Uint8Array;
+  /**
+   * The multiplexer that carries the channel, as one of its virtual channels. These share the multiplexer's slots and
+   * their size; each counts its messages for itself. Default: none, the channel has memory of its own.
+   */
+  mux?: string;
+  /** Number of the virtual channel, 0 to 1022. Default: the lowest that is free, or that of the channel where it exists. */
+  vchanId?: number;
+  /**
+   * Bytes of the channel for subscriber queues: 640 for each subscriber that leaves its queue's size to the channel,
+   * 64000 for a hundred. Default: 0, subscribers have no queues.
+   */
+  subscriberQueueArenaBytes?: number;
   /** Publishers that the channel may have, 0 for any number. Default: 0. */
   maxPublishers?: number;
   /** Turns values into messages, for `publishValue` and `sendValue`. Default: values are bytes. */
@@ -68,6 +81,7 @@ const RECHECK_MS = 100;
 interface Attached {
   readonly channelId: number;
   readonly publisherId: number;
+  readonly vchanId: number;
   readonly blocks: ControlBlocks;
   readonly end: PublishingEnd;
 }
@@ -118,6 +132,7 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
   ): Promise<Publisher<Value>> {
     checkCount(channel, "slotBytes", options.slotBytes);
     checkCount(channel, "numSlots", options.numSlots);
+    checkVchanId(channel, options);
     checkCount(channel, "maxOutstandingLeases", options.maxOutstandingLeases ?? 1);
     checkBytes(channel, "checksumBytes", options.checksumBytes ?? 4, 4);
     checkBytes(channel, "metadataBytes", options.metadataBytes ?? 0, 0);
@@ -141,9 +156,15 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
     return this.#use().blocks.numSlots;
   }
 
-  /** Subscribers of the channel. */
+  /** Subscribers of the channel; of a virtual channel, its own and those of its multiplexer. */
   get numSubscribers(): number {
-    return this.#use().blocks.numSubscribers();
+    const { blocks, vchanId } = this.#use();
+    return blocks.numSubscribers(vchanId);
+  }
+
+  /** Number of the virtual channel; -1 where it is none. */
+  get vchanId(): number {
+    return this.#use().vchanId;
   }
 
   /** The ordinal of the message published last; 0 before the first. Ordinals count all publishers of a channel. */
@@ -362,7 +383,9 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
       isReliable: this.reliable,
       isFixedSize: options.fixedSize ?? false,
       type: typeof type === "string" ? new TextEncoder().encode(type) : type,
-      vchanId: -1,
+      mux: options.mux ?? "",
+      vchanId: options.vchanId ?? -1,
+      subscriberQueueArenaSize: BigInt(options.subscriberQueueArenaBytes ?? 0),
       checksumSize: options.checksumBytes ?? 4,
       metadataSize: options.metadataBytes ?? 0,
       publisherId: keepId ? this.#attached!.publisherId : -1,
@@ -405,16 +428,18 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
     });
   }
 
-  #attach({ channelId, publisherId }: AnswerBody<"createPublisher">, blocks: ControlBlocks): Attached {
+  #attach(answer: AnswerBody<"createPublisher">, blocks: ControlBlocks): Attached {
+    const { channelId, publisherId, vchanId } = answer;
     const { id: sessionId, userId: uid, groupId: gid } = this.#control.session;
     const { slotBytes, fixedSize = false, checksumBytes = 4, metadataBytes = 0, checksum = false } =
       this.#options;
     const { tunnel = false, activate = false, onResize } = this.#options;
     const end = new PublishingEnd({
       sessionId,
-      resolvedName: this.channel,
+      resolvedName: this.#options.mux || this.channel,
       blocks,
       id: publisherId,
+      vchanId,
       reliable: this.reliable,
       slotBytes,
       fixedSize,
@@ -430,7 +455,7 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
     });
     // What the reference's subscribers expect of a reliable publisher: its first message is for them to hold.
     if ((this.reliable || activate) && !tunnel) end.publishActivation();
-    return { channelId, publisherId, blocks, end };
+    return { channelId, publisherId, vchanId, blocks, end };
   }
 
   /** Lets memory go in which the server has already given the slot to others. */
@@ -488,14 +513,20 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
   /** Shared memory does not say which subscribers are reliable. */
   #askKinds(attached: Attached): void {
     const updates = attached.blocks.counters.numSubUpdates;
-    const request = { request: { case: "getChannelInfo" as const, value: { channelName: this.channel } } };
+    const { mux } = this.#options;
+    // The slots are those of all virtual channels, and their messages may be for anybody's subscribers.
+    const channelName = mux === undefined ? this.channel : "";
+    const request = { request: { case: "getChannelInfo" as const, value: { channelName } } };
     this.#wantsKinds = false;
     const sent = this.#control.refresh(request, (answer) => {
       if (answer === null) return void (this.#wantsKinds = true);
       if (this.#attached !== attached) return closeAll(answer.fds);
       quietly(() =>
         openAnswer(answer, "getChannelInfo", `learn who subscribes to ${this.channel}`, ({ channels }) => {
-          const participants = channels.flatMap((channel) => channel.participants);
+          const concerned = channels.filter((each) =>
+            mux === undefined || each.mux === mux || each.name === mux
+          );
+          const participants = concerned.flatMap((channel) => channel.participants);
           const unreliable = participants.filter((user) => user.isSubscriber && !user.isReliable);
           attached.end.setUnreliableSubscribers(unreliable.map((user) => user.id), updates);
         })

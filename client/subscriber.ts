@@ -13,6 +13,7 @@ import { ChecksumError, ClosedError } from "./errors.ts";
 import { Message, type MessageLayout } from "./message.ts";
 import { Peers } from "./peers.ts";
 import type { Answer, RequestInit } from "./server_link.ts";
+import { checkVchanId, VirtualChannelNames } from "./virtual_channels.ts";
 import { type SyncWaitOptions, Waiter, type WaitOptions } from "./waiter.ts";
 
 /** What a subscriber is to be. */
@@ -47,6 +48,13 @@ export interface SubscriberOptions<Value = Uint8Array> {
   tunnel?: boolean;
   /** Messages that may be held at a time. Default: 1. */
   maxActiveMessages?: number;
+  /**
+   * The multiplexer of the virtual channel. Default: none. (Who subscribes to the multiplexer's own name reads all its
+   * virtual channels.)
+   */
+  mux?: string;
+  /** Number of the virtual channel, 0 to 1022. Default: the lowest that is free, or that of the channel where it exists. */
+  vchanId?: number;
   /** Subscribers that the channel may have, 0 for any number. Default: 0. */
   maxSubscribers?: number;
 }
@@ -58,6 +66,7 @@ const BREATH_EVERY = 256;
 interface Attached<Value> {
   readonly channelId: number;
   readonly subscriberId: number;
+  readonly vchanId: number;
   readonly blocks: ControlBlocks;
   /** null: no publisher has been there yet, and the channel has no memory. */
   readonly end: ReadingEnd | null;
@@ -87,6 +96,7 @@ export class Subscriber<Value = Uint8Array>
   #seenUpdates = -1;
   #refreshing = false;
   #drops = 0;
+  readonly #channels: VirtualChannelNames;
   #failure: Error | null = null;
   #closing: Promise<void> | null = null;
 
@@ -94,6 +104,7 @@ export class Subscriber<Value = Uint8Array>
     this.#control = control;
     this.#inspects = (options.checksum ?? false) !== false || options.onReceive !== undefined;
     this.#options = options;
+    this.#channels = new VirtualChannelNames(control, channel, options.mux !== undefined);
     this.#handle = {
       channel,
       title: `subscriber to ${channel}`,
@@ -117,6 +128,7 @@ export class Subscriber<Value = Uint8Array>
         `Cannot subscribe to ${channel}: maxActiveMessages must be a positive integer, not ${maxActiveMessages}`,
       );
     }
+    checkVchanId(channel, options);
     const subscriber = new Subscriber<Value>(control, channel, options);
     await control.create(subscriber.#handle);
     return subscriber;
@@ -130,6 +142,11 @@ export class Subscriber<Value = Uint8Array>
   /** Slots of the channel; 0 while it has had no publisher. */
   get numSlots(): number {
     return this.#use().blocks.numSlots;
+  }
+
+  /** Number of the virtual channel; -1 where it is none. */
+  get vchanId(): number {
+    return this.#use().vchanId;
   }
 
   /** Messages that were overwritten before they were read. */
@@ -303,6 +320,7 @@ export class Subscriber<Value = Uint8Array>
       slotId,
       attached.layout,
       () => this.#released(attached),
+      this.#channels,
     );
   }
 
@@ -319,7 +337,8 @@ export class Subscriber<Value = Uint8Array>
       isReliable: this.reliable,
       type: typeof type === "string" ? new TextEncoder().encode(type) : type,
       maxActiveMessages,
-      vchanId: -1,
+      mux: this.#options.mux ?? "",
+      vchanId: this.#options.vchanId ?? -1,
       processId: BigInt(Deno.pid),
       maxSubscribers,
       forTunnel: this.#options.tunnel ?? false,
@@ -357,15 +376,16 @@ export class Subscriber<Value = Uint8Array>
   }
 
   #attach(body: AnswerBody<"createSubscriber">, blocks: ControlBlocks): Attached<Value> {
-    const { channelId, subscriberId } = body;
+    const { channelId, subscriberId, vchanId } = body;
     const checksumBytes = body.checksumSize > 0 ? body.checksumSize : 4;
     const metadataBytes = Math.max(0, body.metadataSize);
     const { checksum, codec = bytesCodec() as Codec<unknown> as Codec<Value> } = this.#options;
     const end = blocks.numSlots === 0 ? null : new ReadingEnd({
       sessionId: this.#control.session.id,
-      resolvedName: this.channel,
+      resolvedName: this.#options.mux || this.channel,
       blocks,
       id: subscriberId,
+      vchanId,
       reliable: this.reliable,
       maxActiveMessages: this.#options.maxActiveMessages ?? 1,
       checksumBytes,
@@ -381,7 +401,7 @@ export class Subscriber<Value = Uint8Array>
       metadataBytes,
       codec,
     };
-    return { channelId, subscriberId, blocks, end, messages: [], layout };
+    return { channelId, subscriberId, vchanId, blocks, end, messages: [], layout };
   }
 
   /** Lets the channel's memory go, as soon as no message of it is held. */
@@ -415,6 +435,7 @@ export class Subscriber<Value = Uint8Array>
     this.#peers[Symbol.dispose]();
     this.#peers = peers;
     this.#seenUpdates = seenUpdates;
+    this.#channels.expire();
     peers.ring();
   }
 

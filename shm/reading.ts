@@ -22,8 +22,6 @@ export interface ReadingEndOptions extends ChannelEndOptions {
   readonly checksum?: ChecksumFunction | null;
   /** Whether messages may be written to. Default: false. */
   readonly writable?: boolean;
-  /** Whether it reads all virtual channels of a multiplexer. Default: false. */
-  readonly multiplexed?: boolean;
 }
 
 /** Buffers that turn up while one message is being read. */
@@ -318,8 +316,7 @@ export class ReadingEnd implements Disposable {
 
   /** Fills in the core's struct. */
   #describe(allocate: (bytes: number) => number): void {
-    const { id, vchanId = -1, passActivation = false, detectDrops = true, multiplexed = false } =
-      this.#options;
+    const { id, vchanId = -1, passActivation = false, detectDrops = true } = this.#options;
     const { numSlots } = this.#blocks, { view } = this.#arena;
     const set = (field: number, value: number) => view.setInt32(this.#struct + field, value, true);
     set(SubscriberStruct.channel, this.#blocks.struct);
@@ -328,11 +325,10 @@ export class ReadingEnd implements Disposable {
     set(SubscriberStruct.reliable, this.#reliable ? 1 : 0);
     set(SubscriberStruct.passActivation, passActivation ? 1 : 0);
     set(SubscriberStruct.detectDrops, detectDrops ? 1 : 0);
-    set(SubscriberStruct.multiplexed, multiplexed ? 1 : 0);
     set(SubscriberStruct.maxActive, this.#maxActive);
     set(SubscriberStruct.snapshot, allocate(SnapshotEntry.bytes * numSlots));
     set(SubscriberStruct.delivered, allocate(8 * numSlots));
-    set(SubscriberStruct.lastOrdinals, allocate(multiplexed ? 8 * Limit.users : 8));
+    set(SubscriberStruct.lastOrdinals, allocate(vchanId === -1 ? 8 * Limit.users : 8));
     set(SubscriberStruct.slotBytes, this.#buffers.table);
   }
 }

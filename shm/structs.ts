@@ -75,7 +75,7 @@ export const SubscriberStruct = {
   vchan: 8,
   reliable: 12,
   passActivation: 16,
-  /** Reads all virtual channels of a multiplexer. */
+  /** There are messages of virtual channels, as this is a multiplexer's subscriber. */
   multiplexed: 20,
   detectDrops: 136,
   /** Whether all publications begun before the snapshot were complete: what it lacks is lost. */
@@ -99,7 +99,7 @@ export const SubscriberStruct = {
   snapshot: 64,
   /** u64 per slot: key of the message delivered last. */
   delivered: 68,
-  /** u64 per virtual channel (one where not multiplexed): the highest ordinal delivered. */
+  /** u64 per virtual channel (only one for a virtual channel's own subscriber): the highest ordinal delivered. */
   lastOrdinals: 72,
   numBuffers: 76,
   /** u32 per buffer: slot size; 0 where not mapped. */

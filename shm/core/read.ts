@@ -101,7 +101,7 @@ function deliveredAt(subscriber: u32, slotId: u32): u32 {
 @inline
 function lastOrdinalAt(subscriber: u32, vchan: i32): u32 {
   const ordinals = load<u32>(subscriber, SUBSCRIBER_STRUCT_LAST_ORDINALS);
-  return load<u32>(subscriber, SUBSCRIBER_STRUCT_MULTIPLEXED) ? ordinals + (<u32> (vchan + 1) << 3) : ordinals;
+  return load<i32>(subscriber, SUBSCRIBER_STRUCT_VCHAN) == -1 ? ordinals + (<u32> (vchan + 1) << 3) : ordinals;
 }
 
 // Before the first read: every message that is still there counts as unread. Unlike the reference this only sets
@@ -134,6 +134,7 @@ function collect(subscriber: u32): void {
     settled = (alone && end - 1 == stamp) ||
       (load<u32>(subscriber, SUBSCRIBER_STRUCT_MISSING) != 0 && nobodyPublishes(channel, NO_USER));
     listUnread(subscriber, channel, multiplexed, end);
+    if (<bool> load<u32>(subscriber, SUBSCRIBER_STRUCT_MULTIPLEXED) != multiplexed) return collect(subscriber);
   } while (multiplexed && ++tries < MAX_TRIES && atomic.load<u64>(ccb, CCB_TOTAL_MESSAGES) != stamp);
   if (settled) giveUpMissing(subscriber, ccb);
   store<u32>(subscriber, settled ? 1 : 0, SUBSCRIBER_STRUCT_SETTLED);
@@ -153,6 +154,7 @@ function listUnread(subscriber: u32, channel: u32, multiplexed: bool, end: u64):
     if (ordinal == 0 || load<i16>(slot, SLOT_BUFFER_INDEX) == -1) continue;
     if (messageVchan < -1 || messageVchan > 1022 || !vchansMatch(messageVchan, vchan)) continue;
     if (messageVchan == vchan && !multiplexed && ordinal >= end) continue;
+    if (messageVchan != -1 && vchan == -1) store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MULTIPLEXED);
     if (load<u64>(deliveredAt(subscriber, id)) == messageKey(ordinal, messageVchan)) {
       forget(subscriber, channel, bits, id, ordinal, messageVchan);
       continue;

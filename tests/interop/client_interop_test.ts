@@ -6,6 +6,7 @@ import { cases, eventually, readAll } from "../client/cases.ts";
 import { ask, removeBuffers, startServer, startShadow } from "../deployment.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
+import { checkPeerMessage, fillPeerMessage } from "./peer_messages.ts";
 
 const ignore = !mayRun || cppFolder === undefined;
 const reason = ignore
@@ -103,28 +104,6 @@ for (const [name, run] of Object.entries(cases)) {
   test(`C++ server: ${name}`, false, async (deployment) => {
     await run(await deployment.connect(), () => deployment.connect());
   });
-}
-
-/** Fills a message as the C++ peers do: sequence number, FNV-1a of the rest, bytes that follow from the number. */
-function fillPeerMessage(buffer: Uint8Array, size: number, sequence: number): void {
-  let hash = 14695981039346656037n;
-  for (let i = 0; i + 16 < size; i++) {
-    const byte = (sequence * 31 + i) & 255;
-    buffer[16 + i] = byte;
-    hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 1099511628211n);
-  }
-  const view = new DataView(buffer.buffer, buffer.byteOffset);
-  view.setBigUint64(0, BigInt(sequence), true);
-  view.setBigUint64(8, hash, true);
-}
-
-/** The sequence number of a message of a C++ peer. Throws if it is torn. */
-function checkPeerMessage(data: Uint8Array): number {
-  const sequence = Number(new DataView(data.buffer, data.byteOffset).getBigUint64(0, true));
-  const expected = new Uint8Array(data.length);
-  fillPeerMessage(expected, data.length, sequence);
-  assert.deepEqual(data, expected, `message ${sequence} is torn`);
-  return sequence;
 }
 
 async function sendPeerMessages(

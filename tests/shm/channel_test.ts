@@ -430,7 +430,7 @@ Deno.test("a virtual channel's subscribers get its messages, and the multiplexer
   using two = channel.publisher(1, { vchanId: 2 });
   using subOne = channel.subscriber(2, { vchanId: 1 });
   using subTwo = channel.subscriber(3, { vchanId: 2 });
-  using all = channel.subscriber(4, { multiplexed: true, maxActiveMessages: 2 });
+  using all = channel.subscriber(4, { maxActiveMessages: 2 });
   assert.deepEqual([channel.blocks.numSubscribers(1), channel.blocks.numSubscribers()], [2, 1]);
   assert.equal(send(one, "1a"), 1);
   assert.equal(send(two, "2a"), 1);

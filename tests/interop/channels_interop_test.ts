@@ -1,0 +1,124 @@
+/** Virtual channels and subscriber queues between our client, the C++ server, and C++ publishers and subscribers. */
+
+import assert from "node:assert/strict";
+import { Client } from "../../mod.ts";
+import { channelCases } from "../client/channel_cases.ts";
+import { ask, channelInfo, type Maker, removeBuffers, startServer, until } from "../deployment.ts";
+import { withBalancedFds } from "../open_fds.ts";
+import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
+import { checkPeerMessage, fillPeerMessage, havePeers } from "./peer_messages.ts";
+
+const ignore = !mayRun || !havePeers;
+const reason = ignore
+  ? ` (skipped: ${mayRun ? "SUBSPACE_CPP_BIN names no folder with peer_pub" : "needs permission to run"})`
+  : "";
+
+/** A server, C++ peers and clients of ours. */
+class Deployment implements AsyncDisposable {
+  readonly #programs: Program[] = [];
+  readonly #clients: Client[] = [];
+  readonly socket = uniqueSocket("server");
+  readonly #sessions = new Set<string>();
+
+  static async start(maker: Maker): Promise<Deployment> {
+    const deployment = new Deployment();
+    deployment.#programs.push(await startServer(maker, deployment.socket));
+    const value = { $typeName: "subspace.InitRequest", clientName: "session" } as const;
+    const response = await ask(deployment.socket, { case: "init", value });
+    if (response.case === "init") deployment.#sessions.add(String(response.value.sessionId));
+    return deployment;
+  }
+
+  async connect(): Promise<Client> {
+    const client = await Client.connect({ socket: this.socket, name: "case" });
+    this.#clients.push(client);
+    return client;
+  }
+
+  peer(name: "peer_pub" | "peer_sub", ...args: string[]): Program {
+    const program = Program.start(`${cppFolder}/${name}`, [`--socket=${this.socket}`, ...args]);
+    this.#programs.push(program);
+    return program;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const client of this.#clients) await client.close();
+    for (const program of this.#programs.reverse()) await program.kill();
+    removeBuffers(this.#sessions);
+  }
+}
+
+function test(name: string, maker: Maker, run: (deployment: Deployment) => Promise<void>): void {
+  const fn = () =>
+    withBalancedFds(async () => {
+      await using deployment = await Deployment.start(maker);
+      await run(deployment);
+    });
+  Deno.test({ name: name + reason, ignore, fn });
+}
+
+for (const [name, run] of Object.entries(channelCases)) {
+  test(`C++ server: ${name}`, "cpp", async (deployment) => {
+    await run(await deployment.connect(), () => deployment.connect());
+  });
+}
+
+const SIZES = [16, 64, 100, 1000, 4096, 70000];
+const MAKERS: readonly Maker[] = ["cpp", "ours"];
+
+for (const maker of MAKERS) {
+  const server = maker === "cpp" ? "C++ server" : "our server";
+
+  test(
+    `${server}: our reliable virtual channels reach C++ subscribers, of one and of all`,
+    maker,
+    async (deployment) => {
+      const client = await deployment.connect();
+      const shape = { slotBytes: 64, numSlots: 16, mux: "/mux", reliable: true };
+      const publisher = await client.createPublisher("/v", { ...shape, vchanId: 5 });
+      const own = deployment.peer("peer_sub", "--channel=/v", "--mux=/mux", "--reliable", "--count=2000");
+      await own.line(/^ready$/);
+      const all = deployment.peer("peer_sub", "--channel=/mux", "--reliable", "--count=2000");
+      await all.line(/^ready$/);
+      for (let sequence = 0; sequence < 2000; sequence++) {
+        const size = SIZES[sequence % SIZES.length], message = new Uint8Array(size);
+        fillPeerMessage(message, size, sequence);
+        await publisher.send(message);
+      }
+      for (const peer of [own, all]) await peer.line(/^received 2000 lost 0 torn 0 dup 0 /);
+    },
+  );
+
+  test(
+    `${server}: C++ reliable virtual channels reach our subscribers, of one and of all`,
+    maker,
+    async (deployment) => {
+      const client = await deployment.connect();
+      const peer = deployment.peer(
+        "peer_pub",
+        ...["--channel=/v", "--mux=/mux", "--vchan=9", "--reliable", "--slots=64", "--slot_size=64"],
+        ...["--count=500", "--wait_subs=1", "--linger", `--sizes=${SIZES}`],
+      );
+      await until("/v is there", async () => await channelInfo(deployment.socket, "/v") !== undefined);
+      const own = await client.createSubscriber("/v", { mux: "/mux", reliable: true });
+      const all = await client.createSubscriber("/mux");
+      let last = -1, name: string | null = null;
+      const watching = (async () => {
+        for await (const message of all) {
+          const sequence = checkPeerMessage(message.data);
+          assert(sequence > last && message.vchanId === 9);
+          [last, name] = [sequence, message.channel];
+        }
+      })();
+      let next = 0;
+      for await (const message of own) {
+        assert.equal(checkPeerMessage(message.data), next++);
+        if (next === 500) break;
+      }
+      await peer.line(/^published 500$/);
+      await until("the multiplexer's subscriber has read to the end", () => last === 499 && name === "/v");
+      await all.close();
+      await watching;
+    },
+  );
+}
