@@ -8,6 +8,7 @@
  */
 
 import { getLogger } from "@logtape/logtape";
+import { monotonicMs } from "../ffi/clock.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import { SystemControlBlock } from "../shm/system_control_block.ts";
 import { ProtocolError } from "../wire/connection.ts";
@@ -124,9 +125,9 @@ export class Control {
     return this.#session;
   }
 
-  /** The socket to wait for besides one's own fds; -1 while there is none, and then not long. */
-  get socketNumber(): number {
-    return this.#link.socketNumber;
+  /** The socket to wait for besides one's own fds; null while there is none, and then not long. */
+  get socket(): Fd | null {
+    return this.#link.socket;
   }
 
   /** Connects, and waits for the server so long at most. */
@@ -168,7 +169,7 @@ export class Control {
   }
 
   #look(): void {
-    const { busy } = this.#link, now = performance.now();
+    const { busy } = this.#link, now = monotonicMs();
     this.#credit = busy ? BUSY_CALLS : IDLE_CALLS;
     if (!busy && now - this.#lookedAt < LOOK_EVERY_MS) return;
     this.#lookedAt = now;

@@ -6,7 +6,7 @@
  * callers that never yield to it may call.
  */
 
-import { closeAll } from "../ffi/fd.ts";
+import { closeAll, type Fd } from "../ffi/fd.ts";
 import { connectAbstract, peerCredentials } from "../ffi/unix_socket.ts";
 import type { Response } from "../proto/subspace_pb.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
@@ -88,9 +88,9 @@ export class ServerLink {
     return this.#failure;
   }
 
-  /** The socket, for waits outside of the event loop; -1 while there is none. */
-  get socketNumber(): number {
-    return this.#connection === null ? -1 : this.#connection.socket.number;
+  /** The socket, for waits outside of the event loop; null while there is none. */
+  get socket(): Fd | null {
+    return this.#connection?.socket ?? null;
   }
 
   /** Queues a request. */

@@ -1,10 +1,11 @@
 /** Waiting for a trigger: with the event loop, or without it. */
 
+import { monotonicMs } from "../ffi/clock.ts";
 import { drain, signal as ring } from "../ffi/eventfd.ts";
 import type { Fd } from "../ffi/fd.ts";
-import { pollSync } from "../ffi/poll.ts";
 import { reactor, Ready, type Watch } from "../ffi/reactor.ts";
 import type { Control } from "./control.ts";
+import { Sleeper, Woken } from "./sleeper.ts";
 
 /** How to wait. */
 export interface WaitOptions extends SyncWaitOptions {
@@ -25,6 +26,15 @@ const BREATH_EVERY = 256;
 /** How long a synchronous wait sleeps at most while the server is away, so that it is found when it is back. */
 const DISCONNECTED_POLL_MS = 5;
 
+/**
+ * Before it sleeps, a wait looks again for so long: about what falling asleep and being woken takes. Only as long as
+ * that mostly pays; while it does not, one wait of so many tries.
+ */
+const SPIN_MS = 0.005;
+const LOOKS_PER_CLOCK = 8;
+const SPIN_CREDIT_MAX = 8;
+const SPIN_PROBE_EVERY = 128;
+
 interface Pending {
   settle(outcome: boolean | Error): void;
 }
@@ -42,9 +52,13 @@ export class Waiter {
   #fd: Fd;
   #watch: Watch | null = null;
   #armed = false;
+  #sleeper: Sleeper | null = null;
   readonly #pending = new Set<Pending>();
   #breathers: (() => void)[] = [];
   #quickWaits = 0;
+  /** Grows with each wait that was over before it slept. */
+  #spinCredit = SPIN_CREDIT_MAX;
+  #waits = 0;
 
   /**
    * @param fd The trigger; owned from now on.
@@ -78,7 +92,7 @@ export class Waiter {
   wait({ timeoutMs = Infinity, fd, signal }: WaitOptions = {}): Promise<boolean> {
     return new Promise<boolean>((resolve, reject) => {
       signal?.throwIfAborted();
-      if (this.#ready()) {
+      if (this.#ready() || this.#spin()) {
         if (++this.#quickWaits % BREATH_EVERY !== 0) return resolve(true);
         return this.breathe().then(() => resolve(true));
       }
@@ -118,26 +132,41 @@ export class Waiter {
 
   /** Waits on this thread; timers and promises rest. Returns whether the condition holds. */
   waitSync({ timeoutMs = Infinity, fd }: SyncWaitOptions): boolean {
-    if (this.#ready()) return true;
-    const deadline = performance.now() + timeoutMs;
-    do {
-      const left = deadline - performance.now();
-      if (left <= 0) return false;
+    if (this.#ready() || this.#spin()) return true;
+    const deadline = timeoutMs === Infinity ? Infinity : monotonicMs() + timeoutMs;
+    for (let left = timeoutMs; left > 0; left = deadline - monotonicMs()) {
       const most = Math.min(left, this.#recheckMs, this.#control.connected ? Infinity : DISCONNECTED_POLL_MS);
-      if (this.#sleep(most, fd)) return this.#ready();
-    } while (!this.#ready());
-    return true;
+      const ended = this.#sleep(most, fd);
+      if (this.#ready()) return true;
+      if (ended) return false;
+    }
+    return false;
   }
 
-  /** Sleeps until the trigger is pulled, or the server has sent something; takes both. Returns whether another fd is readable. */
+  /** Looks again and again for a moment. Returns whether the condition holds. */
+  #spin(): boolean {
+    if (this.#spinCredit === 0 && ++this.#waits % SPIN_PROBE_EVERY !== 0) return false;
+    const end = monotonicMs() + SPIN_MS;
+    do {
+      for (let i = 0; i < LOOKS_PER_CLOCK; i++) {
+        if (!this.#ready()) continue;
+        this.#spinCredit = Math.min(this.#spinCredit + 2, SPIN_CREDIT_MAX);
+        return true;
+      }
+    } while (monotonicMs() < end);
+    this.#spinCredit = Math.max(this.#spinCredit - 1, 0);
+    return false;
+  }
+
+  /**
+   * Sleeps until the trigger is pulled, or the server has sent something, which is taken. Returns whether another fd is
+   * readable.
+   */
   #sleep(mostMs: number, fd?: number): boolean {
-    const trigger = this.#fd.number, { socketNumber } = this.#control;
-    const fds = socketNumber < 0 ? [trigger] : [trigger, socketNumber];
-    if (fd !== undefined) fds.push(fd);
-    const readable = pollSync(fds, mostMs === Infinity ? -1 : mostMs);
-    if (readable.includes(trigger)) drain(trigger);
-    if (socketNumber < 0 || readable.includes(socketNumber)) this.#control.pump();
-    return fd !== undefined && readable.includes(fd);
+    const { socket } = this.#control;
+    const woken = (this.#sleeper ??= new Sleeper()).sleep(this.#fd, socket, mostMs, fd);
+    if ((woken & Woken.bySocket) !== 0 || socket === null) this.#control.pump();
+    return (woken & Woken.byOther) !== 0;
   }
 
   /** Looks whether those who wait can go on. */
@@ -172,6 +201,7 @@ export class Waiter {
   /** Ends all waits: with false, or with a failure. */
   close(failure: Error | null): void {
     this.#watch?.close();
+    this.#sleeper?.[Symbol.dispose]();
     this.#fd.close();
     this.#breatheOut();
     for (const pending of [...this.#pending]) pending.settle(failure ?? false);
