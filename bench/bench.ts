@@ -13,11 +13,11 @@ import { oneProcess } from "./one_process.ts";
 import { programs } from "./programs.ts";
 import { recoveries } from "./recovery.ts";
 import { roundTrips } from "./round_trip.ts";
-import { Run } from "./run.ts";
+import { canPin, Run } from "./run.ts";
 import { streams } from "./stream.ts";
 import { heading, json, row } from "./table.ts";
 
-const benchmarks = [oneProcess, ...streams, roundTrips, creation, ...recoveries, programs, garbage];
+const benchmarks = [oneProcess, ...streams, ...roundTrips, creation, ...recoveries, programs, garbage];
 
 const USAGE = "usage: deno task bench [--quick] [--json] [FILTER]";
 const options = new Set(Deno.args.filter((arg) => arg.startsWith("--")));
@@ -29,6 +29,7 @@ if (options.size > 0 || filters.length > 1) {
 }
 
 await using run = new Run(quick, filters[0] ?? "");
+if (!canPin) console.error("taskset is not there: what is said to run on one CPU runs where it likes");
 if (!asJson) console.log(heading());
 for (const benchmark of benchmarks) {
   if (!benchmark.subjects.some(({ name }) => run.wants(name))) continue;

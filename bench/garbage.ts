@@ -34,6 +34,6 @@ export const garbage: Benchmark = {
 /** Counts the lines that V8 prints for its collections. */
 async function collections(socket: string, work: string, messages: number): Promise<number> {
   const args = [socket, `garbage_${Deno.pid}`, work, messages];
-  const lines = await finished(startWorker("garbage", args, ["--v8-flags=--trace-gc"]));
+  const lines = await finished(startWorker("garbage", args, { flags: ["--v8-flags=--trace-gc"] }));
   return lines.filter((line) => /ms: (Scavenge|Mark-Compact|Minor)/.test(line)).length;
 }

@@ -2,67 +2,80 @@
 
 import type { Maker } from "../tests/deployment.ts";
 import type { Benchmark, Figures } from "./benchmark.ts";
-import { figure, finished, type Run, startPeer, startWorker } from "./run.ts";
+import { finished, type Run, startPeer, startWorker } from "./run.ts";
 
-/** How the two wait for each other's message; what C++ has no word for is compared with its blocking wait. */
-const ways = [
-  { way: "blocking", peer: "blocking", goal: 0.75 },
-  { way: "async", peer: "blocking", goal: undefined },
-  { way: "spinning", peer: "spinning", goal: 0.45 },
-] as const;
+/** How the two wait for each other's message, and where they run. */
+interface Way {
+  readonly name: string;
+  readonly how: "blocking" | "async" | "spinning";
+  readonly pinned: boolean;
+  readonly goal?: number;
+}
 
-const median = (way: string) => `round trip, ${way}, median`;
-const p99 = (way: string) => `round trip, ${way}, p99`;
+const ways: readonly Way[] = [
+  { name: "blocking, one CPU", how: "blocking", pinned: true, goal: 0.75 },
+  { name: "async, one CPU", how: "async", pinned: true },
+  { name: "blocking", how: "blocking", pinned: false },
+  { name: "async", how: "async", pinned: false },
+  { name: "spinning", how: "spinning", pinned: false, goal: 0.45 },
+];
 
-export const roundTrips: Benchmark = {
-  title: "Round trip between two processes, 64 B, 32 slots, unreliable; async is compared with C++ blocking",
-  subjects: ways.flatMap(({ way, goal }) => [
-    goal === undefined ? { name: median(way) } : { name: median(way), goal },
+const median = ({ name }: Way) => `round trip, ${name}, median`;
+const p99 = ({ name }: Way) => `round trip, ${name}, p99`;
+
+export const roundTrips: Benchmark[] = ways.map((way, i) => ({
+  ...(i === 0
+    ? {
+      title:
+        "Round trip between two processes, 64 B, 32 slots, unreliable; async is compared with C++ blocking",
+    }
+    : {}),
+  subjects: [
+    way.goal === undefined ? { name: median(way) } : { name: median(way), goal: way.goal },
     { name: p99(way) },
-  ]),
+  ],
   rounds: 5,
   async prepare(run: Run) {
     const { socket } = await run.server();
-    const count = run.scaled(15_000, 4_000);
+    const count = run.scaled(20_000, 5_000);
     let rounds = 0;
     return {
       withoutPeer: run.lacks("peer_bench"),
       async measure(maker: Maker): Promise<Figures> {
-        const figures: Figures = {}, prefix = `round_trip_${maker}_${rounds++}`;
-        const peerLines = maker === "cpp" ? await measurePeer(socket, prefix, count) : [];
-        for (const { way, peer } of ways) {
-          if (!run.wants(median(way)) && !run.wants(p99(way))) continue;
-          const lines = maker === "cpp"
-            ? peerLines
-            : await measureOurs(socket, `${prefix}_${way}`, way, count);
-          const name = maker === "cpp" ? peer : way;
-          figures[median(way)] = 1000 * figure(lines, `ping_${name} p50`);
-          figures[p99(way)] = 1000 * percentile99(lines, `ping_${name}`);
-        }
-        return figures;
+        const prefix = `round_trip_${maker}_${i}_${rounds++}`;
+        const measure = maker === "ours" ? measureOurs : measurePeer;
+        const line = (await measure(way, socket, prefix, count)).find((line) => line.startsWith("ping_"));
+        const [, p50Us, p99Us] = line?.match(/p50 ([\d.]+) p99 ([\d.]+) us/) ?? [];
+        return { [median(way)]: 1000 * Number(p50Us), [p99(way)]: 1000 * Number(p99Us) };
       },
       async [Symbol.asyncDispose]() {},
     };
   },
-};
+}));
 
-async function measureOurs(socket: string, prefix: string, way: string, count: number): Promise<string[]> {
-  await using pong = startWorker("round_trip", ["pong", socket, prefix, way, count]);
-  const lines = await finished(startWorker("round_trip", ["ping", socket, prefix, way, count]));
+async function measureOurs(
+  { how, pinned }: Way,
+  socket: string,
+  prefix: string,
+  count: number,
+): Promise<string[]> {
+  const args = [socket, prefix, how, count];
+  await using pong = startWorker("round_trip", ["pong", ...args], { pinned });
+  const lines = await finished(startWorker("round_trip", ["ping", ...args], { pinned }));
   await finished(pong);
   return lines;
 }
 
-async function measurePeer(socket: string, prefix: string, count: number): Promise<string[]> {
-  const args = [`--socket=${socket}`, `--prefix=${prefix}`, `--count=${count}`];
-  await using pong = startPeer(["pong", ...args]);
-  const lines = await finished(startPeer(["ping", ...args]));
+async function measurePeer(
+  { how, pinned }: Way,
+  socket: string,
+  prefix: string,
+  count: number,
+): Promise<string[]> {
+  const mode = how === "spinning" ? "spinning" : "blocking";
+  const args = [`--socket=${socket}`, `--prefix=${prefix}`, `--count=${count}`, `--mode=${mode}`];
+  await using pong = startPeer(["pong", ...args], { pinned });
+  const lines = await finished(startPeer(["ping", ...args], { pinned }));
   await finished(pong);
   return lines;
-}
-
-/** Of a line such as `ping_blocking p50 9.700 p99 20.500 us`. */
-function percentile99(lines: readonly string[], name: string): number {
-  const line = lines.find((line) => line.startsWith(name));
-  return Number(line?.match(/p99 ([\d.]+)/)?.[1]);
 }

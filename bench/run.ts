@@ -5,7 +5,7 @@ import { closeAll } from "../ffi/fd.ts";
 import { connectAbstract } from "../ffi/unix_socket.ts";
 import { RequestSchema } from "../proto/subspace.ts";
 import { type Maker, removeBuffers, startServer } from "../tests/deployment.ts";
-import { cppFolder, Program, uniqueSocket } from "../tests/program.ts";
+import { cppFolder, inRepository, Program, uniqueSocket } from "../tests/program.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
 import { Connection } from "../wire/connection.ts";
 
@@ -88,19 +88,55 @@ export interface DataServer {
   readonly program: Program;
 }
 
+/** How a program is started. */
+export interface StartOptions {
+  /** Flags of the runtime, for workers of ours. */
+  readonly flags?: readonly string[];
+  /**
+   * Whether it shares one CPU with all others that say so. Then it counts what they do, and not how long the machine
+   * takes to wake up another CPU. Default: false.
+   */
+  readonly pinned?: boolean;
+}
+
 /** Runs a worker of ours to its end, and returns what it printed. */
-export function runWorker(name: string, args: readonly (string | number)[]): Promise<string[]> {
-  return finished(startWorker(name, args));
+export function runWorker(
+  name: string,
+  args: readonly (string | number)[],
+  options?: StartOptions,
+): Promise<string[]> {
+  return finished(startWorker(name, args, options));
 }
 
 /** Starts a worker of ours. */
-export function startWorker(name: string, args: readonly (string | number)[], flags: string[] = []): Program {
-  return Program.deno(`bench/workers/${name}.ts`, args.map(String), ["-A", ...flags]);
+export function startWorker(
+  name: string,
+  args: readonly (string | number)[],
+  { flags = [], pinned = false }: StartOptions = {},
+): Program {
+  const run = [Deno.execPath(), "run", "--quiet", "-A", "--config", inRepository("deno.json"), ...flags];
+  return start([...run, inRepository(`bench/workers/${name}.ts`), ...args.map(String)], pinned);
 }
 
 /** Starts `peer_bench`. */
-export function startPeer(args: readonly string[]): Program {
-  return Program.start(`${cppFolder}/peer_bench`, [...args]);
+export function startPeer(args: readonly string[], { pinned = false }: StartOptions = {}): Program {
+  return start([`${cppFolder}/peer_bench`, ...args], pinned);
+}
+
+function start(command: readonly string[], pinned: boolean): Program {
+  const [program, ...args] = pinned && canPin ? ["taskset", "-c", "0", ...command] : command;
+  return Program.start(program, args);
+}
+
+/** Whether programs can be pinned: it takes `taskset`. */
+export const canPin = await succeeds("taskset", ["-V"]);
+
+async function succeeds(command: string, args: string[]): Promise<boolean> {
+  try {
+    return (await new Deno.Command(command, { args, stdout: "null", stderr: "null" }).output()).success;
+  } catch {
+    return false;
+  }
 }
 
 /** Waits for the end of a program, and returns what it printed. */

@@ -6,7 +6,10 @@ import { nowNs } from "./stopwatch.ts";
 
 const [side, socket, prefix, way] = Deno.args, count = Number(Deno.args[4]);
 const BYTES = 64;
-const WARM_UP = 500;
+/** Rounds that do not count: the code is compiled meanwhile. */
+const WARM_UP_MS = 500;
+/** Tells the other side that it was the last one. */
+const END = 0xffff_ffff;
 /** An answer that takes longer is lost. */
 const PATIENCE_MS = 10_000;
 
@@ -59,26 +62,26 @@ function receiveSpinning(subscriber: Subscriber): number {
 const receive = { blocking: receiveBlocking, async: receiveAsync, spinning: receiveSpinning }[way]!;
 
 async function ping(): Promise<void> {
-  const times: number[] = [];
-  // The other side may subscribe later: it is there when it answers.
   while (publisher.numSubscribers === 0) await new Promise((resolve) => setTimeout(resolve, 1));
-  for (let sequence = 1; sequence <= WARM_UP + count; sequence++) {
-    const start = nowNs();
-    send(publisher, sequence);
+  const times = new Float64Array(count), warm = nowNs() + WARM_UP_MS * 1e6;
+  for (let sequence = 1, counted = 0, last = false; !last;) {
+    last = counted === count;
+    const sent = last ? END : sequence++, start = nowNs();
+    send(publisher, sent);
     let answer = receive(subscriber);
     if (typeof answer !== "number") answer = await answer;
-    times.push(nowNs() - start);
-    if (answer !== sequence) throw new Error(`answer ${answer} to ${sequence}`);
+    if (answer !== sent) throw new Error(`answer ${answer} to ${sent}`);
+    if (start >= warm && !last) times[counted++] = nowNs() - start;
   }
-  const sorted = times.slice(WARM_UP).sort((a, b) => a - b);
-  const us = (part: number) => (sorted[Math.floor(sorted.length * part)] / 1000).toFixed(3);
+  times.sort();
+  const us = (part: number) => (times[Math.floor(count * part)] / 1000).toFixed(3);
   console.log(`ping_${way} p50 ${us(0.5)} p99 ${us(0.99)} us`);
 }
 
 async function pong(): Promise<void> {
-  for (let i = 0; i < WARM_UP + count; i++) {
-    let sequence = receive(subscriber);
-    if (typeof sequence !== "number") sequence = await sequence;
+  for (let sequence = 0; sequence !== END;) {
+    const received = receive(subscriber);
+    sequence = typeof received === "number" ? received : await received;
     send(publisher, sequence); // and stays, for whoever reads it when this process is gone
   }
 }
