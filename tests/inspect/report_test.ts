@@ -21,7 +21,7 @@ function busy(): RecordedShadow {
   const odometry = shadow.publisher("/robot/odometry", 0, { reliable: true });
   for (const text of ["one", "two", "three"]) send(odometry, text);
   holder.readNext();
-  shadow.subscriber("/sensors", 2, { multiplexed: true });
+  shadow.subscriber("/sensors", 2);
   const front = shadow.publisher("/sensors/front", 0, { vchanId: 0 });
   const back = shadow.publisher("/sensors/back", 1, { vchanId: 1, slotBytes: 1024 });
   for (let i = 0; i < 4; i++) send(front, "f".repeat(100));
