@@ -1,4 +1,4 @@
-/** `subspace-inspect`: shows what a shadow keeps, or what a server tells, and changes nothing. */
+/** `subspace-inspect`: shows what a shadow keeps, or what a server tells. Only `publish` changes anything. */
 
 import { ExitCode } from "./exit_codes.ts";
 import { FlagError } from "./flags.ts";
@@ -70,6 +70,12 @@ const verbs: Readonly<Record<string, VerbDeclaration>> = {
     what:
       "what differs between two sockets, or a socket and a saved FILE.json (needs --allow-read): exit code 1",
     load: async () => (await import("./inspect/diff.ts")).runDiff,
+  },
+  publish: {
+    operands: ["CHANNEL", "[FILE]"],
+    what:
+      "publish each line of standard input, or of a file (needs --allow-read); the one verb that changes something",
+    load: async () => (await import("./inspect/publish.ts")).runPublish,
   },
 };
 

@@ -23,8 +23,8 @@ export const inspectFlags = {
   count: flag({
     type: integer(0, 0x7fff_ffff),
     default: 0,
-    description: "End after so many looks (watch, hz) or messages (tail, record); 0 for never",
-    group: "Flags of watch, hz, tail and record",
+    description: "End after so many looks (watch, hz) or messages (tail); 0 for never",
+    group: "Flags of watch, hz and tail",
   }),
   sort: flag<WatchOrder>({
     type: choice("COLUMN", ["name", "messages", "bytes", "drops", "total"]),
@@ -61,31 +61,25 @@ export const inspectFlags = {
     type: text("NAME"),
     default: "/tmp/subspace",
     description: "Abstract Unix socket of the server to publish through",
-    group: "Flags of publish and replay",
+    group: "Flags of publish",
   }),
   reliable: flag({
     type: onOff,
     default: false,
     description: "Publish reliably: wait for subscribers instead of overwriting",
-    group: "Flags of publish and replay",
+    group: "Flags of publish",
   }),
   slots: flag({
     type: integer(2, 1_000_000),
     default: 16,
     description: "Slots of the channel where there is none yet",
-    group: "Flags of publish and replay",
+    group: "Flags of publish",
   }),
   whole: flag({
     type: onOff,
     default: false,
     description: "Publish all of the input as one message, instead of one for each line",
-    group: "Flags of publish and replay",
-  }),
-  speed: flag({
-    type: text("FACTOR"),
-    default: "1",
-    description: "How much faster than recorded; 0 for as fast as possible",
-    group: "Flags of publish and replay",
+    group: "Flags of publish",
   }),
 };
 
