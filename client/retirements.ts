@@ -4,56 +4,56 @@ import type { Fd } from "../ffi/fd.ts";
 import { readInt32 } from "../ffi/pipe.ts";
 import { reactor, Ready, type Watch } from "../ffi/reactor.ts";
 
+/** Notifications kept that the user has not asked for; older ones are forgotten. */
+const KEPT_MAX = 4096;
+
 /**
  * The slots of a channel whose messages every subscriber has released, as they happen: for those who want them back.
  *
- * Whoever retires a slot waits for nobody: if nobody reads, notifications of C++ peers are lost or late once 16 are
- * pending. Iterating never ends before the publisher is closed.
+ * They are taken out of their pipe whenever the event loop runs, as C++ subscribers stop when 16 are pending there: a
+ * program that never lets it run must call `read`. Iterating never ends before the publisher is closed.
  */
 export class Retirements implements AsyncIterable<number> {
   #fd: Fd | null = null;
   #watch: Watch | null = null;
+  readonly #kept: number[] = [];
   #arrived = Promise.withResolvers<void>();
   #closed = false;
 
-  /** To be waited for by the caller's own means; -1 while there is none. */
-  get pollFd(): number {
-    return this.#fd?.number ?? -1;
-  }
-
   /** Takes the next one, if there is one. */
   read(): number | null {
-    return this.#fd === null ? null : readInt32(this.#fd.number);
+    return this.#kept.shift() ?? (this.#fd === null ? null : readInt32(this.#fd.number));
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<number, void, undefined> {
     while (!this.#closed) {
       const slotId = this.read();
       if (slotId !== null) yield slotId;
-      else await this.#arrival();
+      else await this.#arrived.promise;
     }
   }
 
-  #arrival(): Promise<void> {
-    if (this.#watch === null && this.#fd !== null) {
-      this.#watch = reactor().watch(this.#fd, Ready.readable | Ready.once, () => this.#wake());
+  #take(fd: Fd, ready: number): void {
+    for (let slotId = readInt32(fd.number); slotId !== null; slotId = readInt32(fd.number)) {
+      if (this.#kept.push(slotId) > KEPT_MAX) this.#kept.shift();
     }
-    return this.#arrived.promise;
+    if ((ready & Ready.hangup) !== 0) this.#watch?.close(); // Nobody can write any more.
+    this.#wake();
   }
 
   #wake(): void {
-    this.#watch?.close();
-    this.#watch = null;
     this.#arrived.resolve();
     this.#arrived = Promise.withResolvers();
   }
 
   /** For the publisher: the read end of its pipe, owned from now on; null where there is none. */
   replace(fd: Fd | null): void {
-    this.#wake();
+    this.#watch?.close();
     this.#fd?.close();
     this.#fd = fd;
     fd?.setNonBlocking(true);
+    this.#watch = fd === null ? null : reactor().watch(fd, Ready.readable, (ready) => this.#take(fd, ready));
+    this.#wake();
   }
 
   /** For the publisher: there will be no more. */
