@@ -55,6 +55,12 @@ export interface SubscriberOptions<Value = Uint8Array> {
   mux?: string;
   /** Number of the virtual channel, 0 to 1022. Default: the lowest that is free, or that of the channel where it exists. */
   vchanId?: number;
+  /**
+   * Places in its queue, 1 to 1024, out of the channel's arena; 0 for as many as the channel gives. The queue is what
+   * the reference's publishers and tools know of a subscriber. Reading goes by the slots, which have all that is
+   * unread, in order: a queue that overflows costs no message. Default: 0.
+   */
+  queueSize?: number;
   /** Subscribers that the channel may have, 0 for any number. Default: 0. */
   maxSubscribers?: number;
 }
@@ -337,6 +343,7 @@ export class Subscriber<Value = Uint8Array>
       isReliable: this.reliable,
       type: typeof type === "string" ? new TextEncoder().encode(type) : type,
       maxActiveMessages,
+      subscriberQueueSize: this.#options.queueSize ?? 0,
       mux: this.#options.mux ?? "",
       vchanId: this.#options.vchanId ?? -1,
       processId: BigInt(Deno.pid),

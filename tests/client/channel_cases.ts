@@ -155,4 +155,82 @@ export const channelCases: Record<string, (client: Client, connect: () => Promis
         RequestError,
       );
     },
+
+    async "a queue that overflows costs no message, and no order"(client, connect) {
+      await using other = await connect();
+      const shape = { slotBytes: 64, numSlots: 32, subscriberQueueArenaBytes: 64000 };
+      const publishers = [
+        await client.createPublisher("/q", shape),
+        await other.createPublisher("/q", shape),
+      ];
+      const subscribers = [
+        await client.createSubscriber("/q", { queueSize: 2 }),
+        await other.createSubscriber("/q"),
+      ];
+      const sent: string[] = [];
+      for (let round = 0; round < 20; round++) {
+        for (let i = 0; i < 20; i++) {
+          const message = `${round}.${i}`;
+          assert(publishers[i % 2].publish(bytes(message)));
+          sent.push(message);
+        }
+        for (const subscriber of subscribers) {
+          assert(await subscriber.wait());
+          assert.deepEqual(readAll(subscriber), sent.slice(-20));
+          assert.equal(await subscriber.wait({ timeoutMs: 0 }), false);
+        }
+      }
+      assert.deepEqual(subscribers.map(({ drops }) => drops), [0, 0]);
+    },
+
+    async "queues have room as long as the channel's arena has, also that of subscribers that left"(
+      client,
+      connect,
+    ) {
+      // One queue of 16 takes 640 bytes.
+      const publisher = await client.createPublisher("/q", { ...SHAPE, subscriberQueueArenaBytes: 1280 });
+      await client.createSubscriber("/q", { queueSize: 16 });
+      const other = await connect();
+      const second = await other.createSubscriber("/q", { queueSize: 16 });
+      await assert.rejects(client.createSubscriber("/q", { queueSize: 16 }), /does not fit/);
+      await assert.rejects(client.createSubscriber("/q", { queueSize: 1025 }), RequestError);
+      await second.close();
+      for (let i = 0; i < 50; i++) {
+        await using subscriber = await other.createSubscriber("/q", { queueSize: 16 });
+        publisher.publish(bytes(String(i)));
+        assert.equal(readAll(subscriber).at(-1), String(i));
+      }
+      await other.createSubscriber("/q", { queueSize: 16 });
+      await other.close();
+      await client.createSubscriber("/q", { queueSize: 16 });
+    },
+
+    async "all publishers of a channel agree about its arena, those of virtual channels too"(client) {
+      const shape = { ...SHAPE, subscriberQueueArenaBytes: 1280 };
+      await client.createPublisher("/q", shape);
+      await assert.rejects(client.createPublisher("/q", SHAPE), RequestError);
+      await client.createPublisher("/v/a", { ...shape, mux: "/mux" });
+      await client.createPublisher("/v/b", { ...shape, mux: "/mux" });
+      await assert.rejects(client.createPublisher("/v/c", { ...SHAPE, mux: "/mux" }), RequestError);
+    },
+
+    async "a queue that was asked for before there was a channel does not keep its publisher out"(client) {
+      const subscriber = await client.createSubscriber("/q", { queueSize: 1024 });
+      const publisher = await client.createPublisher("/q", { ...SHAPE, subscriberQueueArenaBytes: 1280 });
+      const waiting = subscriber.wait();
+      publisher.publish(bytes("x"));
+      assert(await waiting);
+      assert.deepEqual(readAll(subscriber), ["x"]);
+    },
+
+    async "messages in queues survive that as many are held as may be"(client) {
+      const publisher = await client.createPublisher("/q", { ...SHAPE, subscriberQueueArenaBytes: 1280 });
+      const subscriber = await client.createSubscriber("/q", { queueSize: 4 });
+      publisher.publish(bytes("1"));
+      publisher.publish(bytes("2"));
+      const held = subscriber.read()!;
+      assert.equal(subscriber.read(), null);
+      held.release();
+      assert.deepEqual(readAll(subscriber), ["2"]);
+    },
   };

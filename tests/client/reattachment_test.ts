@@ -17,7 +17,7 @@ const bytes = (text: string) => new TextEncoder().encode(text);
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 
 /** All channels of these tests. */
-const CHANNELS = ["/a", "/b", "/later"];
+const CHANNELS = ["/a", "/b", "/later", "/mux"];
 
 /** A server in this process that can be stopped and started. */
 class Restartable implements AsyncDisposable {
@@ -206,6 +206,39 @@ test("requests on their way when the client is closed leave nothing behind", tru
   const other = await server.connect();
   await eventually("nothing is left at the server", () => server.numChannels === 0);
   await assert.rejects(other.channelInfo("/a"), RequestError);
+});
+
+test("virtual channels, their multiplexer and queues go on after a restart", true, async (server) => {
+  const [client, other] = [await server.connect(), await server.connect()];
+  const shape = { slotBytes: 64, numSlots: 16, mux: "/mux", subscriberQueueArenaBytes: 1280 };
+  const publisher = await client.createPublisher("/v", { ...shape, vchanId: 4 });
+  const own = await other.createSubscriber("/v", { mux: "/mux", queueSize: 8 });
+  const all = await other.createSubscriber("/mux");
+  for (let round = 0; round < 3; round++) {
+    publisher.publish(bytes(`before ${round}`));
+    await server.stop();
+    publisher.publish(bytes(`without ${round}`));
+    await server.restart();
+    publisher.publish(bytes(`after ${round}`));
+    assert.deepEqual(server.outcome, { recreated: [], failed: [] });
+    for (const subscriber of [own, all]) {
+      assert.deepEqual(readAll(subscriber), ["before", "without", "after"].map((when) => `${when} ${round}`));
+    }
+  }
+  assert.deepEqual([publisher.vchanId, own.vchanId, all.vchanId], [4, 4, -1]);
+});
+
+test("without a shadow a virtual channel starts anew, by its number", false, async (server) => {
+  const client = await server.connect();
+  const shape = { slotBytes: 64, numSlots: 16, mux: "/mux" };
+  const publisher = await client.createPublisher("/v", { ...shape, vchanId: 4 });
+  const own = await client.createSubscriber("/v", { mux: "/mux", vchanId: 4 });
+  await server.stop();
+  await server.restart();
+  assert.deepEqual(server.outcome, { recreated: ["/v"], failed: [] });
+  publisher.publish(bytes("anew"));
+  assert.deepEqual(readAll(own), ["anew"]);
+  assert.equal(publisher.vchanId, 4);
 });
 
 test("without a shadow channels start anew, and the user is told which", false, async (server) => {

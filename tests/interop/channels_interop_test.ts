@@ -121,4 +121,51 @@ for (const maker of MAKERS) {
       await watching;
     },
   );
+
+  test(`${server}: our publisher fills the queues of C++ subscribers`, maker, async (deployment) => {
+    const client = await deployment.connect();
+    const options = { slotBytes: 64, numSlots: 64, subscriberQueueArenaBytes: 64000 };
+    const publisher = await client.createPublisher("/q", options);
+    const peers = ["--queue=0", "--queue=64"].map((queue) =>
+      deployment.peer("peer_sub", "--channel=/q", "--count=500", queue)
+    );
+    for (const peer of peers) await peer.line(/^ready$/);
+    let sequence = 0;
+    while (!peers.every((peer) => peer.lines.some((line) => line.startsWith("received")))) {
+      const size = SIZES[sequence % SIZES.length];
+      fillPeerMessage(publisher.getBuffer(size)!, size, sequence++);
+      publisher.publish(size);
+      if (sequence % 4 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    for (const peer of peers) await peer.line(/^received 500 lost \d+ torn 0 /);
+  });
+
+  test(
+    `${server}: a C++ publisher with queues reaches our subscribers, in order`,
+    maker,
+    async (deployment) => {
+      const client = await deployment.connect();
+      deployment.peer(
+        "peer_pub",
+        ...["--channel=/q", "--arena=64000", "--slots=64", "--count=2000", "--wait_subs=2", "--rate_us=20"],
+        ...["--linger", `--sizes=${SIZES}`],
+      );
+      await until("/q is there", async () => await channelInfo(deployment.socket, "/q") !== undefined);
+      const subscribers = [
+        await client.createSubscriber("/q", { queueSize: 4 }),
+        await client.createSubscriber("/q"),
+      ];
+      await Promise.all(subscribers.map(async (subscriber) => {
+        let first = -1, last = -1, received = 0;
+        for await (const message of subscriber) {
+          const sequence = checkPeerMessage(message.data);
+          assert(sequence > last, `${sequence} after ${last}`);
+          if (first === -1) first = sequence;
+          [last, received] = [sequence, received + 1];
+          if (last === 1999) break;
+        }
+        assert.equal(received + subscriber.drops, 2000 - first);
+      }));
+    },
+  );
 }
