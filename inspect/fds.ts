@@ -16,7 +16,7 @@ export interface KeptFd {
   readonly owner: string | null;
   /** The process of that user; null where there is none, or it did not say. */
   readonly pid: number | null;
-  /** What it is for: `channel control block`, `trigger`. */
+  /** What it is for: `channel block` (the channel control block), `trigger`. */
   readonly purpose: string;
   readonly kind: "memory" | "pipe" | "socket" | "device" | "anonymous" | "unreadable";
   /** Decimal: may pass 2^53. All anonymous fds, such as eventfds, have the same. */
@@ -43,7 +43,7 @@ const kinds: Readonly<Record<number, KeptFd["kind"]>> = {
 
 /** Lists the fds of a dump: its receiver's duplicates tell of the same open files. */
 export function fdsOf(dump: StateDump, source: Source): KeptFds {
-  const fds = dump.scb === null ? [] : [describe(dump.scb, null, null, 0n, "system control block")];
+  const fds = dump.scb === null ? [] : [describe(dump.scb, null, null, 0n, "system block")];
   const channels = [...dump.channels.values()].sort((a, b) =>
     compareNames(a.info.channelName, b.info.channelName)
   );
@@ -54,8 +54,8 @@ function fdsOfChannel({ info, ccb, bcb, publishers, subscribers, clientBuffers }
   const { channelName } = info;
   const own = (fd: Fd, purpose: string) => describe(fd, channelName, null, 0n, purpose);
   return [
-    own(ccb, "channel control block"),
-    own(bcb, "buffer control block"),
+    own(ccb, "channel block"),
+    own(bcb, "buffer block"),
     ...[...clientBuffers.values()].flatMap(({ metadata: { bufferIndex, slotId, isPrefix }, fd }) =>
       fd === null ? [] : [own(fd, `buffer ${bufferIndex} ${isPrefix ? "prefixes" : `slot ${slotId}`}`)]
     ),
@@ -67,7 +67,7 @@ function fdsOfChannel({ info, ccb, bcb, publishers, subscribers, clientBuffers }
         its(trigger, "trigger"),
         ...(retirement === null
           ? []
-          : [its(retirement.read, "retirement pipe, read"), its(retirement.write, "retirement pipe, write")]),
+          : [its(retirement.read, "retirement read"), its(retirement.write, "retirement write")]),
       ];
     }),
     ...[...subscribers.values()].flatMap(({ info, poll, trigger }) => {

@@ -95,8 +95,8 @@ Deno.test("every fd of a shadow is listed with its owner", async () => {
   const odometry = kept.fds.filter(({ channel }) => channel === "/robot/odometry")
     .map(({ owner, pid, purpose, kind }) => [owner, pid, purpose, kind]);
   assert.deepEqual(odometry.slice(0, 4), [
-    [null, null, "channel control block", "memory"],
-    [null, null, "buffer control block", "memory"],
+    [null, null, "channel block", "memory"],
+    [null, null, "buffer block", "memory"],
     ["publisher 0", 4711, "poll", "anonymous"],
     ["publisher 0", 4711, "trigger", "anonymous"],
   ]);
@@ -104,7 +104,7 @@ Deno.test("every fd of a shadow is listed with its owner", async () => {
     channel: null,
     owner: null,
     pid: null,
-    purpose: "system control block",
+    purpose: "system block",
     kind: "memory",
     inode: String(sight.dump.scb!.stat().inode),
     bytes: 14336,

@@ -1,8 +1,12 @@
 /** The inspector beside real C++ processes: it shows what they do, and they do not notice. */
 
 import assert from "node:assert/strict";
-import { inspect } from "../../inspect/inspect.ts";
+import { fdsOf } from "../../inspect/fds.ts";
+import { healthOf } from "../../inspect/health.ts";
+import { inspect, look } from "../../inspect/inspect.ts";
 import type { Channel, Inspection } from "../../inspect/model.ts";
+import { ChannelObserver } from "../../inspect/observer.ts";
+import { Watcher } from "../../inspect/watch.ts";
 import { sessionsOf, startClient, startServer, startShadow, until } from "../deployment.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
@@ -93,7 +97,12 @@ Deno.test({
         shadow.lines.join("\n"),
       );
 
+      await watchAndFollow(shadowSocket, socket);
       await server.kill();
+      using orphaned = await look(shadowSocket);
+      assert(orphaned.kind === "shadow");
+      using observer = new ChannelObserver(orphaned, orphaned.dump.channels.get("/demo")!);
+      await until("messages without a server", () => observer.poll(true).length > 0);
       const dead = await inspect(shadowSocket);
       assert.deepEqual(dead.session?.server, { pid: server.pid, alive: false });
       assert.deepEqual(dead.findings.map(({ text }) => text), [
@@ -102,6 +111,30 @@ Deno.test({
       assert(channelOf(dead, "/demo")!.traffic!.messages > after);
     }),
 });
+
+/** Messages and rates of C++ publishers are seen, and nobody has become a subscriber for that. */
+async function watchAndFollow(shadowSocket: string, serverSocket: string): Promise<void> {
+  using sight = await look(shadowSocket);
+  assert(sight.kind === "shadow");
+  using observer = new ChannelObserver(sight, sight.dump.channels.get("/demo")!);
+  const payloads: number[] = [];
+  await until("messages to follow", () => {
+    payloads.push(...observer.poll(true).map(({ payload }) => payload!.length));
+    return payloads.length >= 10;
+  });
+  assert(payloads.every((length) => length > 0));
+  assert.equal(fdsOf(sight.dump, sight.source).fds.filter(({ kind }) => kind === "unreadable").length, 0);
+  for (const socket of [shadowSocket, serverSocket]) {
+    using watcher = new Watcher(socket, 5000);
+    await watcher.sample();
+    await until("a rate", async () => {
+      const demo = (await watcher.sample()).channels.find(({ name }) => name === "/demo")!;
+      assert.deepEqual([demo.numPublishers, demo.numSubscribers], [1, 1]);
+      return demo.messagesPerSecond! > 0;
+    });
+    assert.equal(healthOf(await inspect(socket)).status, "ok");
+  }
+}
 
 Deno.test({
   name: "an empty C++ shadow has no session, and our inspector does not give it one" + reason,
