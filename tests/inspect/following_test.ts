@@ -13,6 +13,7 @@ import {
 } from "../../inspect/watch.ts";
 import { colourStyle, displayWidth, plainStyle } from "../../inspect/table.ts";
 import { Mapping } from "../../ffi/mapping.ts";
+import { Ccb, Slot } from "../../shm/layout.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { uniqueSocket } from "../program.ts";
 import { send } from "../shm/local_channel.ts";
@@ -74,6 +75,19 @@ Deno.test("an observer changes nothing in a channel's memory", async () => {
   using observer = new ChannelObserver(sight, sight.dump.channels.get("/robot/odometry")!);
   observer.poll(true);
   assert.deepEqual(memory.bytes.slice(), before);
+});
+
+Deno.test("an observer takes no damaged slot for a message, and goes on with the others", async () => {
+  using shadow = new RecordedShadow();
+  const publisher = shadow.publisher("/robot/odometry", 0);
+  using sight = await sightOf(shadow);
+  using observer = new ChannelObserver(sight, sight.dump.channels.get("/robot/odometry")!);
+  for (const word of ["one", "two", "three"]) send(publisher, word);
+  using memory = Mapping.map(shadow.blocks("/robot/odometry").ccbFd, Ccb.slots + 3 * Slot.bytes);
+  memory.view.setBigUint64(Ccb.slots + Slot.messageSize, 1n << 60n, true);
+  memory.view.setInt16(Ccb.slots + Slot.bytes + Slot.bufferIndex, 999, true);
+  assert.deepEqual(text(observer.poll(true)), ["3 three"]);
+  assert.equal(observer.missed, 2);
 });
 
 const message = (ordinal: number, ms: number): ObservedMessage => ({
