@@ -37,6 +37,11 @@ function abstractAddress(name: string): Uint8Array<ArrayBuffer> {
   return address;
 }
 
+/** Whether a name fits into an address as a whole. A longer one is cut off, as the reference does. */
+export function isWholeName(name: string): boolean {
+  return new TextEncoder().encode(name).length <= NAME_BYTES_MAX;
+}
+
 function createSocket(): Fd {
   const number = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   return Fd.from(number, "socket", "create a socket");

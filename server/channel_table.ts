@@ -29,13 +29,14 @@ import { Channel } from "./channel.ts";
 import type { Host } from "./host.ts";
 import { wakeOthers, wakeReliablePublishers, withdraw } from "./departure.ts";
 import { IdPool } from "./id_pool.ts";
+import type { Change } from "./journal.ts";
 import { LostReferences } from "./lost_references.ts";
 import { bufferStem, removeMessageBuffers } from "./message_buffers.ts";
 import { type BufferLayout, PhysicalChannel } from "./physical_channel.ts";
 import type { ReplicationSource } from "./replication.ts";
 import { requestError } from "./request_error.ts";
 import { checkRecord, giveQueue, physicalFromRecord, reconcile, restoreUsers } from "./restoration.ts";
-import { channelInfo, channelRecord, removeUser, updateOptions } from "./shadow_records.ts";
+import { channelInfo, channelRecord, eventOf, removeUser, updateOptions } from "./shadow_records.ts";
 import { type Client, type Publisher, type Subscriber, type User, userFds } from "./users.ts";
 
 /** Where a table reports what happened. */
@@ -132,6 +133,11 @@ export class ChannelTable implements ReplicationSource, Disposable {
   /** @inheritdoc */
   *records(): Generator<ChannelRecord> {
     for (const channel of this.#channels.values()) yield channelRecord(channel);
+  }
+
+  /** @inheritdoc */
+  eventOf(change: Change): [ShadowEventInit, Fd[]] | null {
+    return eventOf(change, (name) => this.#channels.get(name));
   }
 
   // Channels

@@ -6,15 +6,34 @@ import { ShadowCreateChannelSchema } from "../proto/subspace.ts";
 import { type ChannelRecord, closeChannel, closeDump, type StateDump } from "../wire/state_dump.ts";
 import { ChannelTable } from "./channel_table.ts";
 import type { Host } from "./host.ts";
+import { JOURNAL_CHANGES_MAX } from "./journal.ts";
 import type { Replication } from "./replication.ts";
-import { type ConnectedShadow, Replicator, ShadowLink, type ShadowPatience } from "./replicator.ts";
+import { Replicator } from "./replicator.ts";
+import { type Candidate, inOrderOfFreshness } from "./freshness.ts";
+import { type Offer, ShadowLink, type ShadowPatience } from "./shadow_link.ts";
 
 const log = getLogger(["subspace", "server"]);
 
-/** Socket names of the shadows of a server. */
+/** Sockets of the shadows of a server, and what it does with what they have. */
 export interface ShadowNames {
   primary?: string | undefined;
   secondary?: string | undefined;
+  /** Any number of others. */
+  more?: readonly string[] | undefined;
+  /** Socket of the shadow to recover from, wherever the freshest copy is. Default: the one with the freshest. */
+  prefer?: string | undefined;
+  /**
+   * What to do where a channel cannot be recovered: go on without it, start without anything, or not start. Default:
+   * `skip`.
+   */
+  onFailure?: "skip" | "fresh" | "refuse" | undefined;
+  /** Changes that a shadow may miss before it gets everything again. Default: 16384. */
+  journalChangesMax?: number | undefined;
+}
+
+/** The server is not to start: what its shadows have cannot be recovered as a whole. */
+export class RecoveryRefused extends Error {
+  override readonly name = "RecoveryRefused";
 }
 
 /** A server's state, and where its changes go. */
@@ -24,46 +43,118 @@ export interface Start {
 }
 
 /**
- * Recovers from the primary shadow, or else from the secondary, or else begins a fresh session; then sends everything
- * to each shadow that is there. Logs what could not be done, and never throws for it.
+ * Recovers from the shadow with the freshest copy, or else from the next one, or else begins a fresh session; then
+ * sends everything to each shadow that is there. Logs what could not be done.
+ *
+ * @throws {RecoveryRefused} If something could not be recovered, and that was not to be accepted. No shadow has been
+ * told anything then.
  */
 export async function startWithShadows(
   names: ShadowNames,
   host: Host,
   patience: ShadowPatience = {},
 ): Promise<Start> {
-  const named = Object.entries({ primary: names.primary, secondary: names.secondary })
-    .filter((entry): entry is [string, string] => Boolean(entry[1]));
-  const connecting = named.map(([label, socket]) => ShadowLink.connect(label, socket, patience));
-  const shadows = (await Promise.all(connecting)).filter((shadow) => shadow !== null);
-  const table = recoverFromFirst(shadows, host) ?? ChannelTable.create(host);
-  const links = shadows.map(({ link }) => link);
-  await Promise.all(links.map((link) => link.begin(table)));
-  return { table, replication: new Replicator(links) };
+  const sockets = [names.primary, names.secondary, ...names.more ?? []];
+  const links = sockets.flatMap((socket, i) => socket ? [new ShadowLink(label(i), socket, patience)] : []);
+  const offers = await Promise.all(links.map((link) => link.open()));
+  const candidates = links.flatMap((link, i): FoundShadow[] => {
+    const offer = offers[i];
+    return offer === null ? [] : [{ link, offer, label: link.label, position: offer.position }];
+  });
+  const withState = candidates.filter(({ offer }) => offer.sessionId !== 0n);
+  try {
+    const table = await recoverFromFreshest(withState, names, host) ?? ChannelTable.create(host);
+    const newest = withState.reduce(
+      (most, { position }) => most > position.generation ? most : position.generation,
+      0n,
+    );
+    const now = host.monotonicNs();
+    const generation = now > newest ? now : newest + 1n;
+    const replicator = new Replicator(
+      links,
+      generation,
+      table,
+      names.journalChangesMax ?? JOURNAL_CHANGES_MAX,
+    );
+    await replicator.begin(offers);
+    return { table, replication: replicator };
+  } catch (error) {
+    await Promise.all(links.map((link) => link.close()));
+    throw error;
+  }
 }
 
-/** Takes all dumps over. */
-function recoverFromFirst(shadows: readonly ConnectedShadow[], host: Host): ChannelTable | null {
+function label(index: number): string {
+  return ["primary", "secondary", "3rd"][index] ?? `${index + 1}th`;
+}
+
+interface FoundShadow extends Candidate {
+  readonly link: ShadowLink;
+  readonly offer: Offer;
+}
+
+async function recoverFromFreshest(
+  shadows: readonly FoundShadow[],
+  { prefer, onFailure = "skip" }: ShadowNames,
+  host: Host,
+): Promise<ChannelTable | null> {
+  const preferred = shadows.find(({ link }) => link.socket === prefer)?.label;
+  const { order, reason } = inOrderOfFreshness(shadows, preferred);
+  if (order.length > 0) {
+    log.info("Recovering from {label} shadow: {reason}", { label: order[0].label, reason });
+  }
+  const failures: string[] = [];
   let table: ChannelTable | null = null;
-  for (const { link: { label }, dump } of shadows) {
-    if (table !== null || dump.scb === null) {
-      closeDump(dump);
+  for (const { link, offer, label } of order) {
+    // What is not needed was sent all the same where the shadow is one of the reference's.
+    if (table !== null) {
+      if (offer.dump !== null) closeDump(offer.dump);
       continue;
     }
-    const { sessionId, channels: { size } } = dump;
+    const failed: string[] = [];
     try {
-      table = recover(dump, host);
+      const dump = await link.take(offer);
+      const { sessionId, channels: { size } } = dump;
+      const skip = (name: string, reason: string) => {
+        failed.push(name);
+        log.error("Failed to recover channel '{name}' from {label} shadow: {reason}", {
+          name,
+          label,
+          reason,
+        });
+      };
+      table = recover(dump, host, onFailure === "skip" ? skip : undefined);
+      if (table.size === 0 && size > 0) {
+        table.close();
+        table = null;
+        throw new Error("none of its channels can be");
+      }
       log.info("Recovered {channels} channels from {label} shadow (session_id={session})", {
-        channels: size,
+        channels: table.size,
         label,
         session: sessionId,
       });
+      if (failed.length > 0) {
+        log.error("Left {count} channels aside in the {label} shadow, at {socket}.previous: {names}", {
+          count: failed.length,
+          label,
+          socket: link.socket,
+          names: failed.join(", "),
+        });
+      }
     } catch (error) {
-      log.error("Failed to recover from {label} shadow: {reason}", {
-        label,
-        reason: (error as Error).message,
-      });
+      const reason = (error as Error).message;
+      failures.push(`from ${label} shadow: ${reason}`);
+      log.error("Failed to recover from {label} shadow: {reason}", { label, reason });
     }
+  }
+  if (onFailure === "refuse" && table === null && failures.length > 0) {
+    throw new RecoveryRefused(
+      `Cannot recover ${
+        failures.join("; ")
+      }. Nothing was changed; start with --on_recovery_failure=skip to go on ` +
+        "without the channels that cannot be recovered, or with =fresh to begin anew",
+    );
   }
   return table;
 }
@@ -72,9 +163,14 @@ function recoverFromFirst(shadows: readonly ConnectedShadow[], host: Host): Chan
  * Makes a channel table of a dump: same session, ids, memory and fds, and every user an orphan until its client comes
  * back. Takes the dump's fds over; they are closed where it throws.
  *
+ * @param skip Told of each channel that cannot be recovered, which is left out then. Default: that is an error.
  * @throws {Error} If the dump contradicts itself, or memory in it is not what it should be. Nothing is left then.
  */
-export function recover(dump: StateDump, host: Host): ChannelTable {
+export function recover(
+  dump: StateDump,
+  host: Host,
+  skip?: (channelName: string, reason: string) => void,
+): ChannelTable {
   using cleanup = new DisposableStack();
   const left = new Set(dump.channels.values());
   cleanup.defer(() => left.forEach(closeChannel));
@@ -84,17 +180,28 @@ export function recover(dump: StateDump, host: Host): ChannelTable {
   cleanup.use(table);
 
   const multiplexers = new Set([...left].map(({ info }) => info.mux).filter((name) => name !== ""));
+  const restore = (record: ChannelRecord, how: () => void) => {
+    try {
+      how();
+    } catch (error) {
+      if (skip === undefined) throw error;
+      skip(record.info.channelName, (error as Error).message);
+      closeChannel(record);
+      left.delete(record);
+      return;
+    }
+    left.delete(record);
+    logRecovered(record);
+  };
   for (const record of left) {
     if (record.info.mux !== "") continue;
-    table.restoreChannel(record, multiplexers.has(record.info.channelName));
-    left.delete(record);
-    logRecovered(record);
+    restore(record, () => table.restoreChannel(record, multiplexers.has(record.info.channelName)));
   }
   for (const record of left) {
-    if (table.find(record.info.mux) === undefined) restoreMultiplexer(table, record);
-    table.restoreVirtualChannel(record);
-    left.delete(record);
-    logRecovered(record);
+    restore(record, () => {
+      if (table.find(record.info.mux) === undefined) restoreMultiplexer(table, record);
+      table.restoreVirtualChannel(record);
+    });
   }
   table.finishRecovery();
   cleanup.move();

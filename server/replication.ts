@@ -3,9 +3,31 @@
 import type { Fd } from "../ffi/fd.ts";
 import type { ShadowEventInit } from "../wire/shadow_link.ts";
 import type { ChannelRecord } from "../wire/state_dump.ts";
+import type { Change } from "./journal.ts";
+
+/** How a server's link to a shadow is. */
+export interface ShadowStatus {
+  readonly label: string;
+  /** Whether it has had everything, and is told what happens. */
+  readonly connected: boolean;
+  /** Changes that it has not been told yet. */
+  readonly lag: number;
+  /** How often it got everything, by reason. */
+  readonly syncFull: ReadonlyMap<SyncReason, number>;
+  /** How often it got only what it had missed. */
+  readonly syncPartial: number;
+}
+
+/**
+ * Why a shadow got everything: the server began, the shadow has none of this server's state, it missed more than the
+ * journal holds, or it is one of the reference's, which does not say what it has.
+ */
+export type SyncReason = "start" | "new" | "behind" | "reference";
 
 /** Where the events of a server go. */
 export interface Replication {
+  /** How each shadow is, in the order of preference. */
+  readonly shadows: readonly ShadowStatus[];
   /** Whether a shadow has the state, and so the next server will. */
   readonly connected: boolean;
   /** Sends an event to every connected shadow. Never waits; the fds stay the caller's. */
@@ -23,4 +45,6 @@ export interface ReplicationSource {
    * of the table, to be sent at once and never closed.
    */
   records(): Iterable<ChannelRecord>;
+  /** What to tell a shadow of a change now; null for nothing. The fds are borrowed as those of `records` are. */
+  eventOf(change: Change): [ShadowEventInit, Fd[]] | null;
 }

@@ -14,7 +14,7 @@ import { type Host, systemHost } from "./host.ts";
 import { defaultServerLimits, type ServerLimits } from "./limits.ts";
 import { startWithShadows } from "./recovery.ts";
 import type { Replication } from "./replication.ts";
-import type { ShadowPatience } from "./replicator.ts";
+import type { ShadowPatience } from "./shadow_link.ts";
 import { runtimeTimers, ServerChannels, type Timers } from "./server_channels.ts";
 import { Session } from "./session.ts";
 import { Client } from "./users.ts";

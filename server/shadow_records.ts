@@ -1,11 +1,13 @@
 /** What a shadow is told of channels, options and users (specification, section 3.1). */
 
+import type { Fd } from "../ffi/fd.ts";
 import { create } from "../proto/message.ts";
-import { ShadowCreateChannelSchema } from "../proto/subspace.ts";
+import { ClientBufferHandleMetadataProtoSchema, ShadowCreateChannelSchema } from "../proto/subspace.ts";
 import type { ShadowCreateChannel } from "../proto/subspace_pb.ts";
 import type { ShadowEventInit } from "../wire/shadow_link.ts";
-import type { ChannelRecord } from "../wire/state_dump.ts";
+import { type ChannelRecord, clientBufferKey, publisherFds, subscriberFds } from "../wire/state_dump.ts";
 import type { Channel } from "./channel.ts";
+import type { Change } from "./journal.ts";
 import type { PhysicalChannel } from "./physical_channel.ts";
 import type { User } from "./users.ts";
 
@@ -68,4 +70,71 @@ export function removeUser({ kind, id, channel }: User): ShadowEventInit {
   return kind === "publisher"
     ? { event: { case: "removePublisher", value: { channelName, publisherId: id } } }
     : { event: { case: "removeSubscriber", value: { channelName, subscriberId: id } } };
+}
+
+/** What changed by an event that the table reports. */
+export function changeOf({ event }: ShadowEventInit): Change {
+  switch (event?.case) {
+    case "createChannel":
+      return { what: "channel", channelName: event.value.channelName ?? "" };
+    case "updateChannelOptions":
+      return { what: "options", channelName: event.value.channelName ?? "" };
+    case "addPublisher":
+      return {
+        what: "publisher",
+        channelName: event.value.channelName ?? "",
+        id: event.value.publisherId ?? 0,
+      };
+    case "addSubscriber":
+      return {
+        what: "subscriber",
+        channelName: event.value.channelName ?? "",
+        id: event.value.subscriberId ?? 0,
+      };
+    case "registerClientBuffer": {
+      const metadata = create(ClientBufferHandleMetadataProtoSchema, event.value.metadata);
+      return { what: "buffer", channelName: metadata.channelName, key: clientBufferKey(metadata) };
+    }
+    default:
+      return { what: "removal", event: { event } as ShadowEventInit };
+  }
+}
+
+/** What to tell a shadow of a change now. The fds are borrowed. null: what changed is gone, which another change says. */
+export function eventOf(
+  change: Change,
+  find: (name: string) => Channel | undefined,
+): [ShadowEventInit, Fd[]] | null {
+  if (change.what === "removal") return [change.event, []];
+  const channel = find(change.channelName);
+  if (channel === undefined) return null;
+  const { physical } = channel;
+  switch (change.what) {
+    case "channel":
+      return [{ event: { case: "createChannel", value: channelInfo(channel) } }, [
+        physical.blocks.ccbFd,
+        physical.blocks.bcbFd,
+      ]];
+    case "options":
+      return [updateOptions(physical), []];
+    case "publisher": {
+      const record = channel.publishers.get(change.id)?.record;
+      return record === undefined
+        ? null
+        : [{ event: { case: "addPublisher", value: record.info } }, publisherFds(record)];
+    }
+    case "subscriber": {
+      const record = channel.subscribers.get(change.id)?.record;
+      return record === undefined
+        ? null
+        : [{ event: { case: "addSubscriber", value: record.info } }, subscriberFds(record)];
+    }
+    case "buffer": {
+      const buffer = physical.clientBuffers.get(change.key);
+      if (buffer === undefined) return null;
+      const { metadata, fd } = buffer;
+      const value = { metadata, hasFd: fd !== null, fdIndex: 0 };
+      return [{ event: { case: "registerClientBuffer", value } }, fd === null ? [] : [fd]];
+    }
+  }
 }

@@ -101,8 +101,10 @@ export class Generations implements Disposable {
    */
   apply(message: ShadowEvent, fds: readonly Fd[], wentBack = false): void {
     const { event, offset } = message;
-    if (event.case === "init") return this.#begin({ message, fds: [...fds] }, event.value.generation, wentBack);
-    if (event.case === "resume") return this.#resume(event.value.position ?? NOWHERE);
+    if (event.case === "init") {
+      return this.#begin({ message, fds: [...fds] }, event.value.generation, wentBack);
+    }
+    if (event.case === "resume") return;
     const unfinished = this.#unfinished;
     if (event.case === "stateComplete") {
       if (unfinished?.announced) this.#finish(unfinished, offset);
@@ -156,7 +158,9 @@ export class Generations implements Disposable {
     if (!wentBack && lostChannels(old, this.state).length > 0) this.#setAside(old);
     else this.#mirror.drop(old);
     if (failures.length > 0) {
-      throw new Error(`Cannot apply ${failures.length} of ${events.length} events of a server: ${failures[0]}`);
+      throw new Error(
+        `Cannot apply ${failures.length} of ${events.length} events of a server: ${failures[0]}`,
+      );
     }
   }
 
@@ -165,8 +169,13 @@ export class Generations implements Disposable {
     this.#previous = state;
   }
 
-  #resume(position: Position): void {
-    if (!this.filling && samePosition(position, this.#position)) return;
+  /**
+   * Checks that a server that goes on from a position finds it here.
+   *
+   * @throws {Error} If the copy here is at another one.
+   */
+  checkResumable(position: Position): void {
+    if (!this.filling && position.complete && samePosition(position, this.#position)) return;
     const text = ({ generation, offset }: Position) => `generation ${generation}, offset ${offset}`;
     throw new Error(`Cannot resume at ${text(position)}: the copy here is at ${text(this.#position)}`);
   }

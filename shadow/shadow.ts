@@ -11,23 +11,24 @@ import { SystemError } from "../ffi/errno.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import { uid } from "../ffi/process.ts";
 import { reactor, Ready, type Watch } from "../ffi/reactor.ts";
-import { accept, listenAbstract } from "../ffi/unix_socket.ts";
+import { accept, isWholeName, listenAbstract } from "../ffi/unix_socket.ts";
 import type { ShadowEvent } from "../proto/subspace_pb.ts";
 import { AccessPolicy, type AccessRules, peerText } from "../wire/access.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
 import { peerOf } from "../wire/peer.ts";
+import { NOWHERE, type Position, previousSocket, replicationSocket } from "../wire/position.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
 import { tryReceiveEvent } from "../wire/shadow_link.ts";
-import { sendDump, type StateDump } from "../wire/state_dump.ts";
+import { sendDump, sendHeader, type StateDump } from "../wire/state_dump.ts";
 import { ShadowCounters } from "./counters.ts";
 import { logEvent } from "./event_log.ts";
-import { Mirror } from "./mirror.ts";
+import { Generations } from "./generations.ts";
 
 const log = getLogger(["subspace", "shadow"]);
 
 /** How a shadow runs. */
 export interface ShadowOptions {
-  /** Abstract name to listen on. */
+  /** Abstract name to listen on. With `.replication`, `.previous` and both behind it, it listens for ours too. */
   socket: string;
   /** A reader of the state that takes nothing for so long is dropped. Default: 30000. */
   stallMs?: number;
@@ -50,9 +51,21 @@ const EVENTS_LEFT_BEHIND_MAX = 1 << 16;
 /** How soon accepting is tried again after it failed, as for want of fds. */
 const ACCEPT_RETRY_MS = 100;
 
+/** A socket to connect to, and what is found behind it. */
+interface Door {
+  readonly listener: Fd;
+  readonly watch: Watch;
+  /** Whether it leads to the state that is kept aside. */
+  readonly previous: boolean;
+  /** Whether the state is sent only to who asks for it. */
+  readonly onRequest: boolean;
+  acceptRetry?: ReturnType<typeof setTimeout>;
+}
+
 /** One server or inspector at the other end. */
 interface Link {
   readonly connection: Connection;
+  readonly door: Door;
   /** Who it is, for people. */
   readonly peer: string;
   readonly mayWrite: boolean;
@@ -65,9 +78,8 @@ interface Link {
 /** A running shadow. */
 export class Shadow implements Disposable {
   readonly #options: Required<ShadowOptions>;
-  readonly #mirror = new Mirror();
-  readonly #listener: Fd;
-  readonly #watch: Watch;
+  readonly #generations = new Generations();
+  readonly #doors: Door[] = [];
   /** The oldest first. */
   readonly #links = new Set<Link>();
   #writer: Link | null = null;
@@ -75,7 +87,6 @@ export class Shadow implements Disposable {
   readonly #writers: AccessPolicy;
   /** What this shadow did, and what it refused. */
   readonly counters = new ShadowCounters();
-  #acceptRetry: ReturnType<typeof setTimeout> | undefined;
   #stopped = false;
 
   private constructor(options: ShadowOptions) {
@@ -90,9 +101,26 @@ export class Shadow implements Disposable {
     };
     this.#readers = new AccessPolicy(uid(), this.#options.readers);
     this.#writers = new AccessPolicy(uid(), this.#options.writers);
-    this.#listener = listenAbstract(options.socket);
-    this.#watch = reactor().watch(this.#listener, Ready.readable | Ready.once, () => this.#accept());
-    log.info("Shadow listening on {socket}", { socket: options.socket });
+    const { socket } = options, previous = previousSocket(socket);
+    try {
+      this.#open(socket, false, false);
+      this.#open(replicationSocket(socket), false, true);
+      this.#open(previous, true, false);
+      this.#open(replicationSocket(previous), true, true);
+    } catch (error) {
+      this.stop();
+      throw error;
+    }
+    log.info("Shadow listening on {socket}", { socket });
+  }
+
+  /** Opens a door. A name that would be cut off, and so be another door's, gets none. */
+  #open(name: string, previous: boolean, onRequest: boolean): void {
+    if (name !== this.#options.socket && !isWholeName(name)) return;
+    const listener = listenAbstract(name);
+    const watch = reactor().watch(listener, Ready.readable | Ready.once, () => this.#accept(door));
+    const door: Door = { listener, watch, previous, onRequest };
+    this.#doors.push(door);
   }
 
   /**
@@ -104,9 +132,19 @@ export class Shadow implements Disposable {
     return new Shadow(options);
   }
 
-  /** The state now. For reading: it changes with the next event. */
+  /** The newest complete state. For reading: it changes with the next event. */
   get state(): StateDump {
-    return this.#mirror.state;
+    return this.#generations.state;
+  }
+
+  /** What the newest state replaced and does not contain; null for nothing. */
+  get previous(): StateDump | null {
+    return this.#generations.previous;
+  }
+
+  /** How far the newest state goes. */
+  get position(): Position {
+    return this.#generations.position;
   }
 
   /** How many servers and readers are connected. */
@@ -114,34 +152,41 @@ export class Shadow implements Disposable {
     return this.#links.size;
   }
 
+  /** Closes all connections. Whoever wants to may connect again. */
+  disconnect(): void {
+    for (const link of this.#links) link.connection.close();
+  }
+
   /** Closes all connections and forgets the state. */
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
-    clearTimeout(this.#acceptRetry);
-    this.#watch.close();
-    this.#listener.close();
-    for (const link of this.#links) link.connection.close();
-    this.#mirror[Symbol.dispose]();
+    for (const { acceptRetry, watch, listener } of this.#doors) {
+      clearTimeout(acceptRetry);
+      watch.close();
+      listener.close();
+    }
+    this.disconnect();
+    this.#generations[Symbol.dispose]();
   }
 
   [Symbol.dispose](): void {
     this.stop();
   }
 
-  #accept(): void {
+  #accept(door: Door): void {
     try {
-      for (let socket = accept(this.#listener); socket !== null; socket = accept(this.#listener)) {
-        this.#welcome(socket);
+      for (let socket = accept(door.listener); socket !== null; socket = accept(door.listener)) {
+        this.#welcome(socket, door);
       }
-      this.#watch.rearm(Ready.readable | Ready.once);
+      door.watch.rearm(Ready.readable | Ready.once);
     } catch (error) {
       this.#refuse(error instanceof SystemError ? "fds" : "protocol", `Shadow: ${reasonOf(error)}`);
-      this.#acceptRetry = setTimeout(() => this.#accept(), ACCEPT_RETRY_MS);
+      door.acceptRetry = setTimeout(() => this.#accept(door), ACCEPT_RETRY_MS);
     }
   }
 
-  #welcome(socket: Fd): void {
+  #welcome(socket: Fd, door: Door): void {
     const who = peerOf(socket), peer = peerText(who);
     const mayWrite = this.#writers.admits(who);
     if (!mayWrite && !this.#readers.admits(who)) {
@@ -155,11 +200,25 @@ export class Shadow implements Disposable {
     log.info("Shadow accepted connection from server");
     this.counters.accepted++;
     const connection = new Connection(socket, { frameBytesMax: this.#options.frameBytesMax });
-    const link: Link = { connection, peer, mayWrite, reading: true, nextTurn: undefined };
+    const link: Link = { connection, door, peer, mayWrite, reading: false, nextTurn: undefined };
     this.#links.add(link);
     connection.onReadable = () => this.#readEvents(link);
     if (this.#links.size > this.#options.connectionsMax) this.#dropOldest();
-    this.#sendState(link).catch((error) => connection.close(error));
+    if (door.onRequest) this.#sendPosition(link);
+    else this.#sendState(link).catch((error) => connection.close(error));
+  }
+
+  #sendPosition({ connection, door }: Link): void {
+    this.#hearOut();
+    const { state, previous, position } = this.#generations;
+    const shown = door.previous && previous !== null;
+    // What is kept aside is nobody's to go on with.
+    sendHeader(connection, shown ? previous : state, shown ? { ...NOWHERE, complete: true } : position);
+  }
+
+  /** A server that was killed may have sent more than was read: its successor must see that. */
+  #hearOut(): void {
+    if (this.#writer !== null) this.#readAllOf(this.#writer);
   }
 
   #dropOldest(): void {
@@ -173,9 +232,10 @@ export class Shadow implements Disposable {
   }
 
   async #sendState(link: Link): Promise<void> {
-    // A server that was killed may have sent more than was read: its successor must see that.
-    if (this.#writer !== null) this.#readAllOf(this.#writer);
-    using snapshot = this.#mirror.snapshot();
+    if (link.reading) throw new ProtocolError("Cannot send the state: it is on its way already");
+    link.reading = true;
+    this.#hearOut();
+    using snapshot = this.#generations.snapshot(link.door.previous);
     await sendDump(link.connection, snapshot, this.#options.stallMs);
     link.reading = false;
     if (link.connection.closed) return;
@@ -216,6 +276,10 @@ export class Shadow implements Disposable {
   #handle(link: Link, { message, fds }: Incoming<ShadowEvent>): void {
     // An empty frame is how the link is closed in so many words (section 1.2).
     if (message.event.case === undefined && message.$unknown === undefined) return link.connection.close();
+    if (message.event.case === "requestState" && link.door.onRequest) {
+      this.#sendState(link).catch((error) => link.connection.close(error));
+      return;
+    }
     try {
       this.#admit(link, message);
     } catch (error) {
@@ -224,14 +288,14 @@ export class Shadow implements Disposable {
       return;
     }
     try {
-      this.#mirror.apply(message, fds);
+      this.#generations.apply(message, fds, link.door.previous);
       this.counters.events++;
       logEvent(log, message);
     } catch (error) {
       this.counters.eventsFailed++;
       log.error("Shadow: event handling failed: {reason}", { reason: reasonOf(error) });
     }
-    if (this.#mirror.heldFds > this.#options.heldFdsMax) this.#dropSlowest();
+    if (this.#generations.heldFds > this.#options.heldFdsMax) this.#dropSlowest();
   }
 
   /** Lets only the writer write. A new one begins with `init`, when the one before is gone. */
@@ -243,8 +307,11 @@ export class Shadow implements Disposable {
         "write_access",
       );
     }
-    if (event.case !== "init") throw new ProtocolError(`Cannot accept ${event.case} before init`);
-    if (this.#writer !== null) this.#readAllOf(this.#writer);
+    if (event.case !== "init" && event.case !== "resume") {
+      throw new ProtocolError(`Cannot accept ${event.case} before init`);
+    }
+    this.#hearOut();
+    if (event.case === "resume") this.#generations.checkResumable(event.value.position ?? NOWHERE);
     if (this.#writer !== null) {
       throw new ProtocolError(
         "Cannot accept init: another server is connected, and two would corrupt each other's channels; stop one first",
@@ -275,6 +342,7 @@ export class Shadow implements Disposable {
     }
     if (link !== this.#writer) return;
     this.#writer = null;
+    this.#generations.abandon();
     log.debug("Shadow waiting for new server connection");
   }
 

@@ -111,7 +111,7 @@ export function closeDump(dump: StateDump): void {
 }
 
 /** The events that make one channel, with their fds: itself, its registered buffers, publishers, subscribers. */
-function* channelEvents(channel: ChannelRecord): Generator<[ShadowEventInit, Fd[]]> {
+export function* channelEvents(channel: ChannelRecord): Generator<[ShadowEventInit, Fd[]]> {
   yield [{ event: { case: "createChannel", value: channel.info } }, [channel.ccb, channel.bcb]];
   for (const { metadata, fd } of channel.clientBuffers.values()) {
     const value = { metadata, hasFd: fd !== null, fdIndex: 0 };
@@ -163,13 +163,16 @@ export function sendHeader(
  *
  * @throws {ProtocolError} If something else comes.
  */
-export async function receiveHeader(connection: Connection): Promise<Position> {
+export async function receiveHeader(
+  connection: Connection,
+): Promise<{ sessionId: bigint; numChannels: number; position: Position }> {
   const { message: { event }, fds } = await next(connection);
   closeAll(fds);
   if (event.case !== "stateDump") {
     throw new ProtocolError(`Cannot receive a position: the shadow says ${event.case ?? "nothing"}`);
   }
-  return event.value.position ?? NOWHERE;
+  const { sessionId, numChannels, position = NOWHERE } = event.value;
+  return { sessionId, numChannels, position };
 }
 
 /**

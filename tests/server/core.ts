@@ -5,7 +5,7 @@ import type { ChannelTable } from "../../server/channel_table.ts";
 import { systemHost } from "../../server/host.ts";
 import { type ShadowNames, startWithShadows } from "../../server/recovery.ts";
 import type { Replication } from "../../server/replication.ts";
-import type { ShadowPatience } from "../../server/replicator.ts";
+import type { ShadowPatience } from "../../server/shadow_link.ts";
 import { Client, type Publisher, type Subscriber } from "../../server/users.ts";
 import type { ChannelRecord } from "../../wire/state_dump.ts";
 

@@ -5,7 +5,7 @@ import { closeAll, type Fd } from "../../ffi/fd.ts";
 import { accept, listenAbstract } from "../../ffi/unix_socket.ts";
 import { Shadow } from "../../shadow/shadow.ts";
 import { Connection } from "../../wire/connection.ts";
-import { receiveEvent, sendEvent, type ShadowEventInit } from "../../wire/shadow_link.ts";
+import { receiveEvent, sendEvent } from "../../wire/shadow_link.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { uniqueSocket } from "../program.ts";
 import { until } from "../shadow/peer.ts";
@@ -74,6 +74,10 @@ Deno.test("the lines that users match on are there, with both shadows and after 
       "info: Connected to secondary shadow process",
     ]);
     await using _after = await Core.start({ primary, secondary });
+    assert.match(
+      log.lines.splice(2, 1)[0],
+      /^info: Recovering from primary shadow: it is named first of those that are equal \(generation \d+, offset 5\)$/,
+    );
     assert.deepEqual(log.lines, [
       `info: Received state dump from shadow (session_id=${sessionId}, 3 channels)`,
       `info: Received state dump from shadow (session_id=${sessionId}, 3 channels)`,
@@ -169,28 +173,37 @@ Deno.test("events come to a shadow in order: init, then everything, then what ha
     ]);
   }));
 
-Deno.test("9.2, 20: a shadow that does not read makes nobody wait, and is dropped with a reason", () =>
+Deno.test("9.2, 20: a shadow that does not read makes nobody wait, and gets everything again when it reads", () =>
   withBalancedFds(async () => {
     using log = capture();
     using puppet = new Puppet();
-    const socket = uniqueSocket("good");
-    using good = Shadow.start({ socket });
-    const starting = Core.start({ primary: puppet.socket, secondary: socket });
-    await puppet.welcome();
+    const secondary = uniqueSocket("good");
+    using good = Shadow.start({ socket: secondary });
+    const starting = Core.start({ primary: puppet.socket, secondary, journalChangesMax: 100 });
+    const connection = await puppet.welcome();
     await using core = await starting;
+    const [stopped] = core.replication.shadows;
     log.lines.length = 0;
-    const type = new Uint8Array(1 << 20);
-    const event: ShadowEventInit = { event: { case: "createChannel", value: { channelName: name, type } } };
-    const fds = [createEventFd(), createEventFd()];
-    for (let i = 0; i < 80 && log.lines.length === 0; i++) {
-      core.replication.replicate(event, fds);
-      await until("the good shadow keeps up", () => good.state.channels.size === 1);
-      await new Promise((resolve) => setTimeout(resolve, 0));
+    const channel = core.channel(name);
+    core.publisher(channel);
+    while (stopped.lag < 200) {
+      core.table.remove(core.subscriber(channel), true);
+      await until("the good shadow keeps up", () => core.replication.shadows[1].lag === 0);
     }
-    closeAll(fds);
-    assert.match(log.lines.join(), /^error: Shadow: send failed: the primary shadow is lost.*does not read/);
-    core.channel("/b");
-    await until("the good shadow is still used", () => good.state.channels.has("/b"));
+    assert(good.state.channels.has(name));
+    assert(core.replication.shadows.every(({ connected }) => connected));
+    assert.deepEqual(log.lines, []);
+    for (let inits = 0, publishers = 0; inits < 2 || publishers === 0;) {
+      const { message: { event }, fds } = (await receiveEvent(connection))!;
+      closeAll(fds);
+      if (event.case === "addPublisher") publishers++;
+      if (event.case !== "init") continue;
+      inits++;
+      publishers = 0;
+    }
+    assert.equal(stopped.syncFull.get("behind"), 1);
+    assert.match(log.lines.join(), /the primary shadow gets everything \(sync_full=1, reason=behind\)/);
+    await until("nothing is left to say", () => stopped.lag === 0);
   }));
 
 Deno.test("a shadow that reads nothing at the start is given up after a while", () =>
@@ -260,4 +273,91 @@ Deno.test("closing sends what is left, or gives up in time", () =>
     await core.crash();
     await until("the good one has all", () => good.state.channels.size === 600);
     assert.deepEqual(log.lines, []);
+  }));
+
+Deno.test("a shadow that missed ten changes gets ten, and one that missed too many gets everything", () =>
+  withBalancedFds(async () => {
+    for (const [missed, partial] of [[10, 1], [30, 0]]) {
+      const primary = uniqueSocket("away");
+      using shadow = Shadow.start({ socket: primary });
+      await using core = await Core.start({ primary, journalChangesMax: 20 }, { retryMs: 1 });
+      const [link] = core.replication.shadows;
+      for (let i = 0; i < 100; i++) core.channel(`/old/${i}`);
+      await until("it has them", () => shadow.state.channels.size === 100);
+      shadow.disconnect();
+      for (let i = 0; i < missed; i++) core.channel(`/new/${i}`);
+      const before = shadow.counters.events;
+      await until("it has the new ones", () => shadow.state.channels.size === 100 + missed);
+      await until("it is at the end", () => shadow.position.offset === BigInt(100 + missed));
+      assert.equal(link.syncPartial, partial);
+      assert.equal(link.syncFull.get("behind") ?? 0, 1 - partial);
+      // With the words that begin and end it.
+      if (partial === 1) assert.equal(shadow.counters.events - before, missed + 2);
+    }
+  }));
+
+Deno.test("a shadow that was restarted, or was never there, joins a running server and gets everything", () =>
+  withBalancedFds(async () => {
+    const names = [uniqueSocket("one"), uniqueSocket("two"), uniqueSocket("three")];
+    const [primary, secondary, third] = names;
+    const one = Shadow.start({ socket: primary });
+    using two = Shadow.start({ socket: secondary });
+    await using before = await Core.start({ primary, secondary, more: [third] }, { retryMs: 1 });
+    before.publisher(before.channel(name));
+    one.stop();
+    before.subscriber(before.table.find(name)!);
+    using three = Shadow.start({ socket: third });
+    using again = Shadow.start({ socket: primary });
+    await until("all are back", () => before.replication.shadows.every(({ connected }) => connected));
+    before.channel("/b");
+    for (const shadow of [two, three, again]) {
+      await until("it has all", () => shadow.state.channels.size === 2);
+      assert.equal(shadow.state.channels.get(name)!.subscribers.size, 1);
+      assert.deepEqual(shadow.position, two.position);
+    }
+    assert.deepEqual(before.replication.shadows.map(({ syncFull }) => [...syncFull]), [
+      [["start", 1], ["new", 1]],
+      [["start", 1]],
+      [["new", 1]],
+    ]);
+    assert.deepEqual(before.replication.shadows.map(({ label }) => label), ["primary", "secondary", "3rd"]);
+  }));
+
+Deno.test("a server recovers from the freshest copy and says why, unless a shadow is preferred", () =>
+  withBalancedFds(async () => {
+    for (const prefer of [false, true]) {
+      const primary = uniqueSocket("stale"), secondary = uniqueSocket("fresh");
+      using _stale = Shadow.start({ socket: primary });
+      using _fresh = Shadow.start({ socket: secondary });
+      const first = await Core.start({ primary });
+      first.channel("/stale");
+      await first.crash();
+      const second = await Core.start({ secondary });
+      second.channel("/fresh");
+      await second.crash();
+      using log = capture();
+      await using third = await Core.start({ primary, secondary, prefer: prefer ? primary : undefined });
+      assert.deepEqual([...third.table.channels()].map(({ name }) => name), [prefer ? "/stale" : "/fresh"]);
+      const reason = prefer
+        ? /Recovering from primary shadow: it is preferred/
+        : /Recovering from secondary shadow: its copy is of a newer server .* than that of the primary shadow/;
+      assert.match(log.lines.join("\n"), reason);
+    }
+  }));
+
+Deno.test("a shadow that lags is not what a server recovers from", () =>
+  withBalancedFds(async () => {
+    const primary = uniqueSocket("lagging"), secondary = uniqueSocket("good");
+    using lagging = Shadow.start({ socket: primary });
+    using _good = Shadow.start({ socket: secondary });
+    const before = await Core.start({ primary, secondary }, { retryMs: 60_000 });
+    before.channel("/a");
+    await until("both have it", () => lagging.state.channels.size === 1);
+    lagging.disconnect();
+    before.channel("/b");
+    await before.crash();
+    using log = capture();
+    await using after = await Core.start({ primary, secondary });
+    assert.equal(after.table.size, 2);
+    assert.match(log.lines.join("\n"), /Recovering from secondary shadow: its copy has more events/);
   }));

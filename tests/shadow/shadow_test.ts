@@ -139,6 +139,7 @@ Deno.test("the state outlives its server", () =>
     using dump = await dumpOf(run.socket);
     assert.deepEqual([...dump.channels.keys()], [channelName]);
     using next = await Peer.writing(run.socket, 43n);
+    next.send({ case: "removeChannel", value: { channelName } });
     await until("the next server writes", () => run.shadow.state.sessionId === 43n);
     assert.equal(run.shadow.state.channels.size, 0);
     assert(!next.connection.closed);
@@ -171,6 +172,7 @@ Deno.test("a second server at the same time is refused, and the state stays the 
     assert.deepEqual([...run.shadow.state.channels.keys()], [channelName, "/c"]);
     first.connection.close();
     using third = await Peer.writing(run.socket, 3n);
+    third.send({ case: "removeChannel", value: { channelName } });
     await until("a third may", () => run.shadow.state.sessionId === 3n);
     assert(!third.connection.closed);
   }));
