@@ -37,7 +37,9 @@ function followIn(sight: Sight, channel: string): Followed {
   const record = sight.dump.channels.get(channel);
   if (record === undefined) throw unknownChannel(channel, sight.dump.channels.keys(), socket);
   if (record.info.numSlots === 0) {
-    throw new InspectError(`Cannot follow ${channel}: it has had no publisher yet; try again when there is one`);
+    throw new InspectError(
+      `Cannot follow ${channel}: it has had no publisher yet; try again when there is one`,
+    );
   }
   const observer = new ChannelObserver(sight, record);
   const dispose = () => {
