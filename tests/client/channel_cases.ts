@@ -233,4 +233,30 @@ export const channelCases: Record<string, (client: Client, connect: () => Promis
       held.release();
       assert.deepEqual(readAll(subscriber), ["2"]);
     },
+
+    async "subscribers with queues come and go under traffic, and those who stay miss nothing in between"(
+      client,
+      connect,
+    ) {
+      await using other = await connect();
+      const shape = { slotBytes: 64, numSlots: 64, subscriberQueueArenaBytes: 6400 };
+      const publishers = [
+        await client.createPublisher("/q", shape),
+        await other.createPublisher("/q", shape),
+      ];
+      const stays = await client.createSubscriber("/q", { queueSize: 8 });
+      let sent = 0;
+      for (let round = 0; round < 100; round++) {
+        const joining = other.createSubscriber("/q", { queueSize: 1 + round % 16 });
+        const before = sent;
+        for (let i = 0; i < 10; i++) publishers[i % 2].publish(bytes(String(sent++)));
+        const expected = Array.from({ length: sent - before }, (_, i) => String(before + i));
+        assert.deepEqual(readAll(stays), expected);
+        await using joined = await joining;
+        publishers[round % 2].publish(bytes(String(sent++)));
+        assert.equal(readAll(joined).at(-1), String(sent - 1));
+        assert.deepEqual(readAll(stays), [String(sent - 1)]);
+      }
+      assert.equal(stays.drops, 0);
+    },
   };
