@@ -1,6 +1,7 @@
 /** `subspace-server`: serves the publishers and subscribers of a machine, and goes on where it was killed. */
 
 import { accessRules } from "./access_flags.ts";
+import type { ServerOptions } from "../server/server.ts";
 import { ExitCode } from "./exit_codes.ts";
 import type { FlagValues } from "./flags.ts";
 import { main, type Program } from "./program.ts";
@@ -48,8 +49,7 @@ export const program: Program<typeof serverFlags> = {
     await sayWhatIsMissing(values, prepareFds(values.max_fds, values.max_connections));
     const starting = Server.start({
       socket: values.socket,
-      shadowSocket: values.shadow_socket,
-      secondaryShadowSocket: values.secondary_shadow_socket,
+      ...shadowsOf(values),
       local: values.local,
       cleanupFilesystem: values.cleanup_filesystem,
       access: accessRules(values.allow_user, values.allow_group, values.allow_any),
@@ -74,6 +74,15 @@ export const program: Program<typeof serverFlags> = {
     return ExitCode.ok;
   },
 };
+
+/** The first of `--shadow_socket` is the primary shadow; the secondary has a flag of its own, or is the next. */
+function shadowsOf(values: FlagValues<typeof serverFlags>): ServerOptions {
+  const named = [...values.shadow_socket];
+  const shadowSocket = named.shift() ?? "";
+  const secondaryShadowSocket = values.secondary_shadow_socket || (named.shift() ?? "");
+  const recovery = { prefer: values.prefer_shadow, onFailure: values.on_recovery_failure, more: named };
+  return { shadowSocket, secondaryShadowSocket, recovery };
+}
 
 /** Says in a line each what this server will not do, whatever its flags say, and what it has too little of. */
 async function sayWhatIsMissing(

@@ -2,7 +2,18 @@
 
 import { anybodyFlag, groupsFlag, usersFlag } from "./access_flags.ts";
 import { maxFdsFlag } from "./fd_limit.ts";
-import { byteCount, duration, flag, FlagError, integer, list, onOff, text, type ValueType } from "./flags.ts";
+import {
+  byteCount,
+  choice,
+  duration,
+  flag,
+  FlagError,
+  integer,
+  list,
+  onOff,
+  text,
+  type ValueType,
+} from "./flags.ts";
 import { logFormatFlag, logLevelFlag } from "./log_level.ts";
 
 const port = integer(0, 65535, "PORT");
@@ -43,9 +54,19 @@ export const serverFlags = {
     description: "Abstract Unix socket to listen on",
   }),
   shadow_socket: flag({
+    type: { ...list("NAME"), merge: (earlier, later) => [...earlier, ...later] },
+    default: [],
+    description: "Socket of a shadow that keeps the state; may be given for each of any number of shadows",
+  }),
+  prefer_shadow: flag({
     type: text("NAME"),
     default: "",
-    description: "Socket of the shadow that keeps the state; empty for none",
+    description: "Socket of the shadow to recover from; by default the one with the freshest state",
+  }),
+  on_recovery_failure: flag<"skip" | "refuse" | "fresh">({
+    type: choice("WHAT", ["skip", "refuse", "fresh"]),
+    default: "skip",
+    description: "If a channel cannot be recovered: go on without it, do not start, or begin with nothing",
   }),
   secondary_shadow_socket: flag({
     type: text("NAME"),

@@ -12,7 +12,7 @@ import { ChannelTable } from "./channel_table.ts";
 import { ServerCounters } from "./counters.ts";
 import { type Host, systemHost } from "./host.ts";
 import { defaultServerLimits, type ServerLimits } from "./limits.ts";
-import { startWithShadows } from "./recovery.ts";
+import { type ShadowNames, startWithShadows } from "./recovery.ts";
 import type { Replication } from "./replication.ts";
 import type { ShadowPatience } from "./shadow_link.ts";
 import { runtimeTimers, ServerChannels, type Timers } from "./server_channels.ts";
@@ -35,6 +35,8 @@ export interface ServerOptions {
   shadowSocket?: string;
   /** Socket of a second shadow. Default: none. */
   secondaryShadowSocket?: string;
+  /** Other shadows, and how to recover from them. */
+  recovery?: Pick<ShadowNames, "more" | "prefer" | "onFailure">;
   /** Whether the server is only for this machine; shows in its id. Default: false. */
   local?: boolean;
   /** Whether to remove what other sessions left in /dev/shm, if nothing was recovered. Default: false. */
@@ -216,14 +218,14 @@ export class Server {
 }
 
 async function begin(
-  { shadowSocket, secondaryShadowSocket, shadowPatience }: ServerOptions,
+  { shadowSocket, secondaryShadowSocket, recovery, shadowPatience }: ServerOptions,
   host: Host,
 ): Promise<{ table: ChannelTable; replication: Replication | null }> {
   if (!shadowSocket && !secondaryShadowSocket) {
     return { table: ChannelTable.create(host), replication: null };
   }
   return await startWithShadows(
-    { primary: shadowSocket, secondary: secondaryShadowSocket },
+    { ...recovery, primary: shadowSocket, secondary: secondaryShadowSocket },
     host,
     shadowPatience,
   );

@@ -143,10 +143,20 @@ const referenceFlags = {
   vsock_cid: -1,
   cleanup_filesystem: false,
   plugins: [],
-  shadow_socket: "",
+  shadow_socket: [],
   secondary_shadow_socket: "",
   num_asio_threads: 1,
 };
+
+Deno.test("--shadow_socket may be given for each of any number of shadows", () => {
+  const { values } = parseFlags(serverFlags, [
+    "--shadow_socket=/a",
+    "--shadow_socket",
+    "/b",
+    "--shadow_socket=/c",
+  ]);
+  assert.deepEqual(values.shadow_socket, ["/a", "/b", "/c"]);
+});
 
 Deno.test("the server has every flag of the reference, with its default", () => {
   const values = parseFlags(serverFlags, []).values;
