@@ -548,3 +548,35 @@ Deno.test("what a dead publisher left in the queue index is cleared, what a live
     }
     assert.deepEqual(hazards, [2, 0]);
   }));
+
+for (const onFailure of ["skip", "refuse", "fresh"] as const) {
+  Deno.test(
+    `--on_recovery_failure=${onFailure}: one bad channel is named, and what was there stays in the shadow`,
+    withShadow(async (primary, shadow) => {
+      const before = await Core.start({ primary });
+      before.publisher(before.channel("/good"));
+      before.publisher(before.channel("/bad"));
+      await before.crash();
+      await until("the shadow has both", () => shadow.state.channels.size === 2);
+      shadow.state.channels.get("/bad")!.info.slotSize = -64;
+      const starting = Core.start({ primary, onFailure });
+      if (onFailure === "refuse") {
+        await assert.rejects(
+          starting,
+          /Cannot recover from primary shadow: .*\/bad: .*-64.*Nothing was changed/,
+        );
+        assert.equal(shadow.state.channels.size, 2);
+        assert.equal(shadow.previous, null);
+        return;
+      }
+      await using after = await starting;
+      const expected = onFailure === "skip" ? ["/good"] : [];
+      assert.deepEqual([...after.table.channels()].map(({ name }) => name), expected);
+      await until("the shadow follows", () => shadow.state.channels.size === expected.length);
+      assert.deepEqual([...shadow.previous!.channels.keys()], ["/good", "/bad"]);
+      const previous = await dumpOf(`${primary}.previous`);
+      assert.equal(previous.channels.size, 2);
+      closeDump(previous);
+    }),
+  );
+}
