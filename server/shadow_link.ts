@@ -102,9 +102,7 @@ export class ShadowLink implements ShadowStatus {
     const deadline = Date.now() + this.#patience.dumpMs;
     const { label } = this;
     const warn = (what: string, error: unknown) => {
-      if (!quiet) {
-        log.warn(`Failed to ${what} {label} shadow: {reason}`, { label, reason: (error as Error).message });
-      }
+      if (!quiet) log.warn(`${what} {label} shadow: {reason}`, { label, reason: (error as Error).message });
       return null;
     };
     let resumable: boolean, connection: Connection;
@@ -113,7 +111,7 @@ export class ShadowLink implements ShadowStatus {
       ({ resumable } = found);
       connection = this.#connection = new Connection(found.socket);
     } catch (error) {
-      return warn("connect to", error);
+      return warn("Failed to connect to", error);
     }
     const timer = this.#limit(connection, deadline);
     try {
@@ -122,7 +120,7 @@ export class ShadowLink implements ShadowStatus {
       return { connection, resumable, ...heard };
     } catch (error) {
       connection.close();
-      return warn("receive state dump from", error);
+      return warn("Failed to receive state dump from", error);
     } finally {
       clearTimeout(timer);
     }
