@@ -89,8 +89,6 @@ class Chaos implements AsyncDisposable {
   #subscribers: Program[] = [];
   #session = "";
   #baseline: Map<string, number> = new Map();
-  /** Shadows that the running server feeds: one that was restarted is empty until the server is restarted too. */
-  #fed = [true, true];
   readonly #kills: Record<Victim, number> = {
     "server": 0,
     "primary shadow": 0,
@@ -171,8 +169,6 @@ class Chaos implements AsyncDisposable {
   }
 
   #pickVictim(): Victim {
-    // The last shadow that is fed has to live until the server has fed the other one again.
-    if (this.#fed.includes(false)) return "server";
     return this.#random.pick<Victim>([
       "server",
       "server",
@@ -185,31 +181,29 @@ class Chaos implements AsyncDisposable {
   }
 
   async #killServer(): Promise<void> {
-    const source = this.#fed.indexOf(true);
-    const before = await this.#dump(source);
+    const before = await this.#dump(0);
     await this.#server.kill();
     await new Promise((resolve) => setTimeout(resolve, this.#random.below(30)));
     this.#server = await startServer("ours", this.#socket, this.#shadowSockets);
-    const name = source === 0 ? "primary" : "secondary";
     await this.#server.line(
-      new RegExp(`Recovered \\d+ channels from ${name} shadow \\(session_id=${this.#session}\\)`),
+      new RegExp(`Recovered \\d+ channels from \\w+ shadow \\(session_id=${this.#session}\\)`),
     );
-    this.#fed = [true, true];
-    for (const shadow of [0, 1]) {
-      await until(
-        `shadow ${shadow} holds what was`,
-        async () => (await this.#dump(shadow)).text === before.text,
-      )
-        .catch(async (error) => {
-          throw new Error(`${error}\nbefore: ${before.text}\nafter: ${(await this.#dump(shadow)).text}`);
-        });
-    }
+    for (const shadow of [0, 1]) await this.#untilHolds(shadow, before.text);
   }
 
+  /** A shadow that dies is fed again as soon as it is back. */
   async #killShadow(which: number): Promise<void> {
+    const { text } = await this.#dump(1 - which);
     await this.#shadows[which].kill();
     this.#shadows[which] = await startShadow("ours", this.#shadowSockets[which]);
-    this.#fed[which] = false;
+    await this.#untilHolds(which, text);
+  }
+
+  async #untilHolds(shadow: number, text: string): Promise<void> {
+    await until(`shadow ${shadow} holds what was`, async () => (await this.#dump(shadow)).text === text)
+      .catch(async (error) => {
+        throw new Error(`${error}\nbefore: ${text}\nafter: ${(await this.#dump(shadow)).text}`);
+      });
   }
 
   async #killClient(role: "publish" | "subscribe"): Promise<void> {
@@ -237,10 +231,6 @@ class Chaos implements AsyncDisposable {
 
   /** Stops everything in order and checks that nothing is left. */
   async finish(rounds: number): Promise<ChaosResult> {
-    if (this.#fed.includes(false)) {
-      await this.#killServer();
-      await this.#untilFlowing();
-    }
     const sent: number[] = [];
     for (const publisher of this.#publishers) {
       await publisher.closeStdin();
