@@ -1,7 +1,7 @@
 /**
  * The event loop: one epoll, waited for off the main thread when idle and drained synchronously after a wake-up.
  *
- * Invariants: a callback runs only for a watch that is open; the process is kept alive exactly as long as a watch
+ * Invariants: a callback runs only for a watch that is open, and never before `watch` has returned it; the process is kept alive exactly as long as a watch
  * is open; timers, promises and signal listeners run between rounds however busy the fds are.
  */
 

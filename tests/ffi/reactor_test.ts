@@ -76,3 +76,15 @@ Deno.test("a reactor that watched nothing for a while starts again", async () =>
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
 });
+
+Deno.test("what is ready already is reported after watch() has returned, not before", async () => {
+  const reactor = new Reactor();
+  using fd = createEventFd();
+  signal(fd.number);
+  await new Promise<void>((resolve) => {
+    const watch = reactor.watch(fd, Ready.readable, () => {
+      watch.close();
+      resolve();
+    });
+  });
+});
