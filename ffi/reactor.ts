@@ -1,8 +1,9 @@
 /**
  * The event loop: one epoll, waited for off the main thread when idle and drained synchronously after a wake-up.
  *
- * Invariants: a callback runs only for a watch that is open, and never before `watch` has returned it; the process is kept alive exactly as long as a watch
- * is open; timers, promises and signal listeners run between rounds however busy the fds are.
+ * Invariants: a callback runs only for a watch that is open, and never before `watch` has returned it; the process is
+ * kept alive exactly as long as a watch is open; timers, promises and signal listeners run between rounds however busy
+ * the fds are.
  */
 
 import { Epoll, Ready } from "./epoll.ts";
@@ -66,6 +67,8 @@ export class Reactor {
 
   async #run(): Promise<void> {
     this.#running = true;
+    // Whoever watches something that is ready gets its watch first, and then the callback.
+    await null;
     let busyRounds = 0;
     while (this.#callbacks.size > 0) {
       let count = busyRounds < BUSY_ROUNDS_MAX ? this.#epoll.wait(0) : 0;
