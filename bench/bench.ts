@@ -12,12 +12,21 @@ import { garbage } from "./garbage.ts";
 import { oneProcess } from "./one_process.ts";
 import { programs } from "./programs.ts";
 import { recoveries } from "./recovery.ts";
-import { roundTrips } from "./round_trip.ts";
+import { bareMemory, roundTrips } from "./round_trip.ts";
 import { canPin, Run } from "./run.ts";
 import { streams } from "./stream.ts";
 import { heading, json, row } from "./table.ts";
 
-const benchmarks = [oneProcess, ...streams, ...roundTrips, creation, ...recoveries, programs, garbage];
+const benchmarks = [
+  oneProcess,
+  ...streams,
+  ...roundTrips,
+  bareMemory,
+  creation,
+  ...recoveries,
+  programs,
+  garbage,
+];
 
 const USAGE = "usage: deno task bench [--quick] [--json] [FILTER]";
 const options = new Set(Deno.args.filter((arg) => arg.startsWith("--")));

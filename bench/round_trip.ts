@@ -1,8 +1,9 @@
 /** There and back between two processes. Unreliable, 64 B, 32 slots. */
 
 import type { Maker } from "../tests/deployment.ts";
+import { openNamed, truncate, unlinkNamed } from "../ffi/memory_object.ts";
 import type { Benchmark, Figures } from "./benchmark.ts";
-import { finished, type Run, startPeer, startWorker } from "./run.ts";
+import { figure, finished, type Run, startPeer, startWorker } from "./run.ts";
 
 /** How the two wait for each other's message, and where they run. */
 interface Way {
@@ -52,6 +53,32 @@ export const roundTrips: Benchmark[] = ways.map((way, i) => ({
     };
   },
 }));
+
+/** What the machine takes without anybody's code: beside it the spinning ones are to be seen. */
+export const bareMemory: Benchmark = {
+  subjects: [{ name: "round trip, bare shared memory, spinning", alone: "the floor of spinning" }],
+  rounds: 5,
+  prepare(run: Run) {
+    const object = `subspace_bench_${Deno.pid}`, count = run.scaled(300_000, 100_000);
+    return Promise.resolve({
+      withoutPeer: null,
+      async measure(maker: Maker): Promise<Figures> {
+        if (maker === "cpp") return {};
+        using fd = openNamed(object, { create: true });
+        truncate(fd!, 4096);
+        await using pong = startWorker("bare_memory", ["pong", object, count]);
+        const lines = await finished(startWorker("bare_memory", ["ping", object, count]));
+        await finished(pong);
+        unlinkNamed(object);
+        return { [bareMemory.subjects[0].name]: figure(lines, "ping_bare") };
+      },
+      [Symbol.asyncDispose]() {
+        unlinkNamed(object);
+        return Promise.resolve();
+      },
+    });
+  },
+};
 
 async function measureOurs(
   { how, pinned }: Way,
