@@ -98,7 +98,7 @@ export function endPublish(publisher: u32, size: u32, activation: u32): void {
     if (atomic.load<u32>(ccb, CCB_MAX_MESSAGE_SIZE) < size) store<u32>(ccb, size, CCB_MAX_MESSAGE_SIZE);
   }
   atomic.add<u64>(ccb, 1, CCB_TOTAL_MESSAGES);
-  if (refused) reportRefused(publisher, channel);
+  if (refused) reportRefused(publisher, channel, refused);
   leaveQueues(activeOf(publisher, channel));
 
   if (load<u32>(publisher, PUBLISHER_STRUCT_RELIABLE)) store<u32>(publisher, 0, PUBLISHER_STRUCT_SLOT);
@@ -122,7 +122,8 @@ function markAnnounced(channel: u32, slot: u32, ordinal: u64): void {
   }
 }
 
-// Sets the slot's bit for each subscriber, and puts it into the queues. Returns how many queues refused.
+// Sets the slot's bit for each subscriber, and puts it into the queues. Returns the words of `refused` that have bits,
+// for queues that did not take it.
 function announce(publisher: u32, channel: u32, vchan: i32, ordinal: u64): u32 {
   const id = load<u32>(publisher, PUBLISHER_STRUCT_SLOT_ID);
   const queues = load<u32>(channel, CHANNEL_STRUCT_QUEUE_ARENA_BYTES) != 0;
@@ -137,17 +138,18 @@ function announce(publisher: u32, channel: u32, vchan: i32, ordinal: u64): u32 {
       if (!queues || push(channel, subscriber, id, ordinal)) continue;
       const bits = publisher + PUBLISHER_STRUCT_REFUSED + (i << 3);
       store<u64>(bits, load<u64>(bits) | (<u64> 1) << (subscriber & 63));
-      refused++;
+      refused |= 1 << i;
     }
   }
   return refused;
 }
 
-function reportRefused(publisher: u32, channel: u32): void {
-  for (let i: u32 = 0; i < BITSET_ID_WORDS; i++) {
-    let word = load<u64>(publisher + (i << 3), PUBLISHER_STRUCT_REFUSED);
-    if (word == 0) continue;
-    store<u64>(publisher + (i << 3), 0, PUBLISHER_STRUCT_REFUSED);
+function reportRefused(publisher: u32, channel: u32, words: u32): void {
+  while (words) {
+    const i = ctz(words), bits = publisher + PUBLISHER_STRUCT_REFUSED + (i << 3);
+    words &= words - 1;
+    let word = load<u64>(bits);
+    store<u64>(bits, 0);
     while (word) {
       markRefused(channel, (i << 6) + <u32> ctz(word));
       word &= word - 1;
