@@ -35,7 +35,7 @@ const { error, stderr } = await asc.main([
   "core.ts",
   ...["--outFile", "core.wasm"],
   ...["--runtime", "stub"],
-  ...["--enable", "threads", "--enable", "simd"],
+  ...["--enable", "threads"],
   ...["--use", "abort="],
   ...["--initialMemory", "1", "--maximumMemory", "65536"],
   ...["--importMemory", "-O3", "--noAssert"],

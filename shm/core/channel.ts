@@ -56,15 +56,10 @@ export function subscriberWord(channel: u32, i: u32): u64 {
 
 // How many words of the bitset of subscribers there are to look at: hardly a channel has more than 64 of them.
 export function numSubscriberWords(channel: u32): u32 {
-  const others = subscribersAddress(channel) + 8;
-  let any = v128.load(others);
-  any = v128.or(any, v128.load(others, 16));
-  any = v128.or(any, v128.load(others, 32));
-  any = v128.or(any, v128.load(others, 48));
-  any = v128.or(any, v128.load(others, 64));
-  any = v128.or(any, v128.load(others, 80));
-  any = v128.or(any, v128.load(others, 96));
-  return v128.any_true(any) || atomic.load<u64>(others, 112) ? BITSET_ID_WORDS : 1;
+  const words = subscribersAddress(channel);
+  let others: u64 = 0;
+  for (let i: u32 = 1; i < BITSET_ID_WORDS; i++) others |= atomic.load<u64>(words + (i << 3));
+  return others ? BITSET_ID_WORDS : 1;
 }
 
 @inline
