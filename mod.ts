@@ -55,9 +55,11 @@ export { bytesCodec, type Codec, jsonCodec, protobufCodec } from "./client/codec
 export { ChecksumError, ClosedError, ConnectionError, RequestError, TimeoutError } from "./client/errors.ts";
 export type { Lease } from "./client/lease.ts";
 export type { Message } from "./client/message.ts";
-export type { Publisher, PublisherOptions } from "./client/publisher.ts";
+export type { Publisher } from "./client/publisher.ts";
+export type { PublisherOptions } from "./client/publisher_options.ts";
 export type { Retirements } from "./client/retirements.ts";
-export type { Subscriber, SubscriberOptions } from "./client/subscriber.ts";
+export type { Subscriber } from "./client/subscriber.ts";
+export type { SubscriberOptions } from "./client/subscriber_options.ts";
 export type { SyncWaitOptions, WaitOptions } from "./client/waiter.ts";
 export { type ChecksumFunction, crc32, crc32c } from "./shm/checksum.ts";
 export { LeaseError } from "./shm/publishing.ts";

@@ -3,8 +3,10 @@
 import type { ChannelInfoProto, ChannelStatsProto } from "../proto/subspace_pb.ts";
 import { openAnswer } from "./answer.ts";
 import { type ConnectionChange, Control } from "./control.ts";
-import { Publisher, type PublisherOptions } from "./publisher.ts";
-import { Subscriber, type SubscriberOptions } from "./subscriber.ts";
+import { Publisher } from "./publisher.ts";
+import type { PublisherOptions } from "./publisher_options.ts";
+import { Subscriber } from "./subscriber.ts";
+import type { SubscriberOptions } from "./subscriber_options.ts";
 
 /** How to connect. */
 export interface ConnectOptions {

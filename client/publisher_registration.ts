@@ -1,0 +1,261 @@
+/** What a publisher is to the server: made known, kept up to date, and made known again. */
+
+import { closeAll, type Fd } from "../ffi/fd.ts";
+import { uid as ownUid } from "../ffi/process.ts";
+import { crc32 } from "../shm/checksum.ts";
+import type { ControlBlocks } from "../shm/control_blocks.ts";
+import { PublishingEnd } from "../shm/publishing.ts";
+import { type AnswerBody, openAnswer } from "./answer.ts";
+import { takeBlocks } from "./channel_memory.ts";
+import { type Control, type Handle, quietly } from "./control.ts";
+import { ClosedError } from "./errors.ts";
+import { Peers } from "./peers.ts";
+import { createPublisherRequest, type PublisherTraits, removePublisherRequest } from "./publisher_options.ts";
+import { Retirements } from "./retirements.ts";
+import type { Answer } from "./server_link.ts";
+import { Waiter } from "./waiter.ts";
+
+/** Looks for a slot without having been woken: a subscriber that was removed wakes nobody (section 5.13). */
+const RECHECK_MS = 100;
+
+/** What a publisher has as long as its channel's memory lives. */
+export interface AttachedPublisher {
+  readonly channelId: number;
+  readonly publisherId: number;
+  readonly vchanId: number;
+  readonly blocks: ControlBlocks;
+  readonly end: PublishingEnd;
+}
+
+/** The registration of one publisher. */
+export class PublisherRegistration {
+  readonly #control: Control;
+  readonly #options: PublisherTraits;
+  readonly #handle: Handle;
+  #attached: AttachedPublisher | null = null;
+  #waiter: Waiter | null = null;
+  #peers = Peers.none();
+  /** num_sub_updates when the triggers were asked for; -1: never. */
+  #seenUpdates = -1;
+  #refreshing = false;
+  #wantsKinds = false;
+  readonly retirements = new Retirements();
+  #failure: Error | null = null;
+  #closing: Promise<void> | null = null;
+
+  private constructor(control: Control, readonly channel: string, options: PublisherTraits) {
+    this.#control = control;
+    this.#options = options;
+    this.#handle = {
+      channel,
+      title: `publisher on ${channel}`,
+      createRequest: (keepId) =>
+        createPublisherRequest(channel, options, keepId ? this.#attached!.publisherId : -1),
+      adopt: (answer) => this.#adopt(answer),
+      removeRequest: () => removePublisherRequest(channel, this.#attached?.publisherId ?? -1),
+      release: () => this.#release(null),
+      fail: (reason) => this.#release(reason),
+    };
+  }
+
+  /** Makes a publisher known to the server. */
+  static async create(
+    control: Control,
+    channel: string,
+    options: PublisherTraits,
+  ): Promise<PublisherRegistration> {
+    const registration = new PublisherRegistration(control, channel, options);
+    await control.create(registration.#handle);
+    return registration;
+  }
+
+  /** What it has now, without a look at what has changed. Throws where it was closed. */
+  get attached(): AttachedPublisher {
+    return this.#attached ?? this.#unusable();
+  }
+
+  /** What announces that it may get a slot. */
+  get waiter(): Waiter {
+    this.use();
+    return this.#waiter!;
+  }
+
+  /** Gives the event loop a turn. */
+  async breathe(): Promise<void> {
+    if (this.#attached !== null) await this.#waiter?.breathe();
+  }
+
+  /** To be called before each use: sees what the server has sent, and what has changed. */
+  use(): AttachedPublisher {
+    this.#control.tick();
+    const { attached } = this;
+    this.checkTopology();
+    return attached;
+  }
+
+  #unusable(): never {
+    throw this.#failure ?? new ClosedError(`Cannot use the publisher on ${this.channel}: it is closed`);
+  }
+
+  /** Makes the server forget it, and lets everything go at once. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  #close(): Promise<void> {
+    if (this.#failure !== null) return Promise.resolve();
+    const removed = this.#control.remove(this.#handle);
+    this.#release(null);
+    return removed;
+  }
+
+  #adopt(answer: Answer): boolean {
+    const what = `create a publisher on ${this.channel}`;
+    return openAnswer(answer, "createPublisher", what, (body, fds) => {
+      const before = this.#attached;
+      const goesOn = before?.publisherId === body.publisherId && before.end.ownsSlot;
+      const known = goesOn ? before : null;
+      using cleanup = new DisposableStack();
+      try {
+        const blocks = takeBlocks(this.#control, this.channel, body, null, fds, known);
+        cleanup.use(blocks);
+        const trigger = fds.take(body.pubPollFdIndex);
+        const peers = cleanup.use(Peers.take(fds, body.subTriggerFdIndexes, body.retirementFdIndexes));
+        const retirement = this.#options.notifyRetirement === true && body.retirementFdIndex >= 0
+          ? cleanup.use(fds.take(body.retirementFdIndex))
+          : null;
+        const attached = blocks === null ? known! : this.#attach(body, blocks);
+        cleanup.move();
+        if (attached !== known) this.#leave();
+        this.#attached = attached;
+        this.#setTrigger(trigger);
+        this.retirements.replace(retirement);
+        this.#setPeers(attached, peers, body.numSubUpdates & 0xffff);
+        return attached === known;
+      } catch (error) {
+        this.#control.sendRemoval(removePublisherRequest(this.channel, body.publisherId));
+        throw error;
+      }
+    });
+  }
+
+  #attach(answer: AnswerBody<"createPublisher">, blocks: ControlBlocks): AttachedPublisher {
+    const { channelId, publisherId, vchanId } = answer;
+    const { id: sessionId, userId: uid, groupId: gid } = this.#control.session;
+    const { slotBytes, fixedSize = false, checksumBytes = 4, metadataBytes = 0, checksum = false } =
+      this.#options;
+    const { reliable = false, tunnel = false, activate = false, onResize } = this.#options;
+    const end = new PublishingEnd({
+      sessionId,
+      resolvedName: this.#options.mux || this.channel,
+      blocks,
+      id: publisherId,
+      vchanId,
+      reliable,
+      slotBytes,
+      fixedSize,
+      checksumBytes,
+      metadataBytes,
+      checksum: typeof checksum === "function" ? checksum : checksum ? crc32 : null,
+      tunnel,
+      maxLeases: this.#options.maxOutstandingLeases ?? 1,
+      preferRetiredSlots: this.#options.preferRetiredSlots ?? false,
+      notifyForcedReuse: this.#options.notifyForcedReuse ?? true,
+      ...(onResize === undefined ? {} : { onResize }),
+      ...(ownUid() === 0 ? { owner: { uid, gid } } : {}),
+    });
+    // What the reference's subscribers expect of a reliable publisher: its first message is for them to hold.
+    if ((reliable || activate) && !tunnel) end.publishActivation();
+    return { channelId, publisherId, vchanId, blocks, end };
+  }
+
+  /** Lets memory go in which the server has already given the slot to others. */
+  #leave(): void {
+    this.#attached?.end.leave();
+    this.#attached?.blocks[Symbol.dispose]();
+  }
+
+  #setTrigger(trigger: Fd): void {
+    if (this.#waiter !== null) return this.#waiter.replace(trigger);
+    this.#waiter = new Waiter(this.#control, trigger, () => this.#ready(), RECHECK_MS);
+  }
+
+  #ready(): boolean {
+    return this.use().end.buffer() !== null;
+  }
+
+  #setPeers(attached: AttachedPublisher, peers: Peers, seenUpdates: number): void {
+    attached.end.setSubscriberTriggers(peers.triggerNumbers);
+    attached.end.setRetirementPipes(peers.pipeNumbers);
+    this.#peers[Symbol.dispose]();
+    this.#peers = peers;
+    this.#seenUpdates = seenUpdates;
+    peers.ring();
+    this.#wantsKinds = attached.end.wantsSubscriberKinds;
+  }
+
+  /** Sees whom there is to tell, after a publication too. */
+  checkTopology(): void {
+    const attached = this.#attached;
+    if (attached === null) return;
+    if (this.#wantsKinds) this.#askKinds(attached);
+    const updates = attached.blocks.counters.numSubUpdates;
+    if (updates !== this.#seenUpdates && !this.#refreshing) this.#refresh(attached, updates);
+  }
+
+  #refresh(attached: AttachedPublisher, updates: number): void {
+    const request = { request: { case: "getTriggers" as const, value: { channelName: this.channel } } };
+    this.#refreshing = true; // Until it is settled, which may be at once.
+    const sent = this.#control.refresh(request, (answer) => {
+      this.#refreshing = false;
+      if (answer !== null) this.#refreshed(attached, answer, updates);
+    });
+    if (!sent) this.#refreshing = false;
+  }
+
+  #refreshed(attached: AttachedPublisher, answer: Answer, updates: number): void {
+    if (this.#attached !== attached) return closeAll(answer.fds);
+    this.#seenUpdates = updates; // Whatever came: the same question again would get the same answer.
+    quietly(() =>
+      openAnswer(answer, "getTriggers", `learn who subscribes to ${this.channel}`, (body, fds) => {
+        const peers = Peers.take(fds, body.subTriggerFdIndexes, body.retirementFdIndexes);
+        this.#setPeers(attached, peers, updates);
+      })
+    );
+  }
+
+  /** Shared memory does not say which subscribers are reliable. */
+  #askKinds(attached: AttachedPublisher): void {
+    const updates = attached.blocks.counters.numSubUpdates;
+    const { mux } = this.#options;
+    // The slots are those of all virtual channels, and their messages may be for anybody's subscribers.
+    const channelName = mux === undefined ? this.channel : "";
+    const request = { request: { case: "getChannelInfo" as const, value: { channelName } } };
+    this.#wantsKinds = false;
+    const sent = this.#control.refresh(request, (answer) => {
+      if (answer === null) return void (this.#wantsKinds = true);
+      if (this.#attached !== attached) return closeAll(answer.fds);
+      quietly(() =>
+        openAnswer(answer, "getChannelInfo", `learn who subscribes to ${this.channel}`, ({ channels }) => {
+          const concerned = channels.filter((each) =>
+            mux === undefined || each.mux === mux || each.name === mux
+          );
+          const participants = concerned.flatMap((channel) => channel.participants);
+          const unreliable = participants.filter((user) => user.isSubscriber && !user.isReliable);
+          attached.end.setUnreliableSubscribers(unreliable.map((user) => user.id), updates);
+        })
+      );
+    });
+    if (!sent) this.#wantsKinds = true;
+  }
+
+  #release(failure: Error | null): void {
+    this.#failure = failure;
+    this.#attached?.end.close();
+    this.#attached?.blocks[Symbol.dispose]();
+    this.#attached = null;
+    this.#peers[Symbol.dispose]();
+    this.retirements.close();
+    this.#waiter?.close(failure);
+  }
+}

@@ -1,0 +1,269 @@
+/** What a subscriber is to the server: made known, kept up to date, and made known again. */
+
+import { closeAll, type Fd } from "../ffi/fd.ts";
+import type { ControlBlocks } from "../shm/control_blocks.ts";
+import { prefixBytes } from "../shm/layout.ts";
+import { ReadingEnd } from "../shm/reading.ts";
+import { type AnswerBody, openAnswer } from "./answer.ts";
+import { takeBlocks } from "./channel_memory.ts";
+import { bytesCodec, type Codec } from "./codec.ts";
+import { type Control, type Handle, quietly } from "./control.ts";
+import { ClosedError } from "./errors.ts";
+import type { Message, MessageLayout } from "./message.ts";
+import { Peers } from "./peers.ts";
+import type { Answer, RequestInit } from "./server_link.ts";
+import {
+  createSubscriberRequest,
+  removeSubscriberRequest,
+  type SubscriberOptions,
+} from "./subscriber_options.ts";
+import { VirtualChannelNames } from "./virtual_channels.ts";
+import { Waiter } from "./waiter.ts";
+
+/** What a subscriber has as long as its channel's memory lives. */
+export interface AttachedSubscriber<Value> {
+  readonly channelId: number;
+  readonly subscriberId: number;
+  readonly vchanId: number;
+  readonly blocks: ControlBlocks;
+  /** null: no publisher has been there yet, and the channel has no memory. */
+  readonly end: ReadingEnd | null;
+  /** Per slot, the object that stands for its message. */
+  readonly messages: Message<Value>[];
+  readonly layout: MessageLayout<Value>;
+}
+
+/** The registration of one subscriber. */
+export class SubscriberRegistration<Value> {
+  readonly #control: Control;
+  readonly #options: SubscriberOptions<Value>;
+  readonly #handle: Handle;
+  #attached: AttachedSubscriber<Value> | null = null;
+  /** Memory of a server that is gone, with messages that the user still holds. */
+  readonly #outdated = new Set<AttachedSubscriber<Value>>();
+  #waiter: Waiter | null = null;
+  #peers = Peers.none();
+  /** num_pub_updates when the triggers were asked for; -1: never. */
+  #seenUpdates = -1;
+  #refreshing = false;
+  /** Names of the virtual channels, where it reads a multiplexer. */
+  readonly virtualChannels: VirtualChannelNames;
+  #failure: Error | null = null;
+  #closing: Promise<void> | null = null;
+
+  private constructor(control: Control, readonly channel: string, options: SubscriberOptions<Value>) {
+    this.#control = control;
+    this.#options = options;
+    this.virtualChannels = new VirtualChannelNames(control, channel, options.mux !== undefined);
+    this.#handle = {
+      channel,
+      title: `subscriber to ${channel}`,
+      createRequest: (keepId) => this.#createRequest(keepId),
+      adopt: (answer) => this.#adopt(answer),
+      removeRequest: () => removeSubscriberRequest(channel, this.#attached?.subscriberId ?? -1),
+      release: () => this.#release(null),
+      fail: (reason) => this.#release(reason),
+    };
+  }
+
+  /** Makes a subscriber known to the server. */
+  static async create<Value>(
+    control: Control,
+    channel: string,
+    options: SubscriberOptions<Value>,
+  ): Promise<SubscriberRegistration<Value>> {
+    const registration = new SubscriberRegistration<Value>(control, channel, options);
+    await control.create(registration.#handle);
+    return registration;
+  }
+
+  /** Whether it was closed, or is being closed. */
+  get closed(): boolean {
+    return this.#closing !== null;
+  }
+
+  /** What announces that there may be messages. */
+  get waiter(): Waiter {
+    this.use();
+    return this.#waiter!;
+  }
+
+  /** Gives the event loop a turn. */
+  async breathe(): Promise<void> {
+    if (this.#attached !== null) await this.#waiter?.breathe();
+  }
+
+  /** To be called before each use: sees what the server has sent, and what has changed. */
+  use(): AttachedSubscriber<Value> {
+    this.#control.tick();
+    const attached = this.#attached;
+    if (attached === null) {
+      throw this.#failure ?? new ClosedError(`Cannot use the subscriber to ${this.channel}: it is closed`);
+    }
+    this.#checkTopology(attached);
+    return attached;
+  }
+
+  /** A message was let go: there may be room for another. */
+  released(attached: AttachedSubscriber<Value>): void {
+    if (attached === this.#attached) this.#waiter?.look();
+    else if (attached.end?.active === 0) this.#dispose(attached);
+  }
+
+  /** Makes the server forget it, and lets everything go at once. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  #close(): Promise<void> {
+    if (this.#failure !== null) return Promise.resolve();
+    const removed = this.#control.remove(this.#handle);
+    this.#release(null);
+    return removed;
+  }
+
+  #createRequest(keepId: boolean): RequestInit {
+    return createSubscriberRequest(this.channel, this.#options, keepId ? this.#attached!.subscriberId : -1);
+  }
+
+  #adopt(answer: Answer): boolean {
+    const what = `subscribe to ${this.channel}`;
+    return openAnswer(answer, "createSubscriber", what, (body, fds) => {
+      const known = this.#attached?.subscriberId === body.subscriberId ? this.#attached : null;
+      using cleanup = new DisposableStack();
+      try {
+        if (body.useSplitBuffers) {
+          throw new Error(`Cannot ${what}: its buffers are split, which is not supported`);
+        }
+        const blocks = takeBlocks(this.#control, this.channel, body, body.numSlots, fds, known);
+        cleanup.use(blocks);
+        const trigger = fds.take(body.pollFdIndex);
+        const peers = cleanup.use(
+          Peers.take(fds, body.reliablePubTriggerFdIndexes, body.retirementFdIndexes),
+        );
+        const attached = blocks === null ? known! : this.#attach(body, blocks);
+        cleanup.move();
+        if (attached !== known) this.#leave();
+        this.#attached = attached;
+        this.#setTrigger(trigger);
+        this.#setPeers(attached, peers, body.numPubUpdates & 0xffff);
+        return attached === known;
+      } catch (error) {
+        this.#control.sendRemoval(removeSubscriberRequest(this.channel, body.subscriberId));
+        throw error;
+      }
+    });
+  }
+
+  #attach(body: AnswerBody<"createSubscriber">, blocks: ControlBlocks): AttachedSubscriber<Value> {
+    const { channelId, subscriberId, vchanId } = body;
+    const checksumBytes = body.checksumSize > 0 ? body.checksumSize : 4;
+    const metadataBytes = Math.max(0, body.metadataSize);
+    const { checksum, codec = bytesCodec() as Codec<unknown> as Codec<Value> } = this.#options;
+    const end = blocks.numSlots === 0 ? null : new ReadingEnd({
+      sessionId: this.#control.session.id,
+      resolvedName: this.#options.mux || this.channel,
+      blocks,
+      id: subscriberId,
+      vchanId,
+      reliable: this.#options.reliable ?? false,
+      maxActiveMessages: this.#options.maxActiveMessages ?? 1,
+      checksumBytes,
+      metadataBytes,
+      checksum: typeof checksum === "function" ? checksum : null,
+      passActivation: this.#options.passActivation ?? false,
+      detectDrops: this.#options.detectDrops ?? true,
+      writable: this.#options.writable ?? false,
+    });
+    const layout = {
+      prefixBytes: prefixBytes(checksumBytes, metadataBytes),
+      checksumBytes,
+      metadataBytes,
+      codec,
+    };
+    return { channelId, subscriberId, vchanId, blocks, end, messages: [], layout };
+  }
+
+  /** Lets the channel's memory go, as soon as no message of it is held. */
+  #leave(): void {
+    const attached = this.#attached;
+    if (attached === null) return;
+    if ((attached.end?.active ?? 0) > 0) this.#outdated.add(attached);
+    else this.#dispose(attached);
+  }
+
+  #dispose(attached: AttachedSubscriber<Value>): void {
+    this.#outdated.delete(attached);
+    for (const message of attached.messages) message?.expire();
+    attached.end?.[Symbol.dispose]();
+    attached.blocks[Symbol.dispose]();
+  }
+
+  #setTrigger(trigger: Fd): void {
+    if (this.#waiter !== null) return this.#waiter.replace(trigger);
+    this.#waiter = new Waiter(this.#control, trigger, () => this.#ready());
+  }
+
+  #ready(): boolean {
+    const { end } = this.use();
+    return end !== null && !end.atLimit && end.mayHaveUnread;
+  }
+
+  #setPeers(attached: AttachedSubscriber<Value>, peers: Peers, seenUpdates: number): void {
+    attached.end?.setPublisherTriggers(peers.triggerNumbers);
+    attached.end?.setRetirementPipes(peers.pipeNumbers);
+    this.#peers[Symbol.dispose]();
+    this.#peers = peers;
+    this.#seenUpdates = seenUpdates;
+    this.virtualChannels.expire();
+    peers.ring();
+  }
+
+  #checkTopology(attached: AttachedSubscriber<Value>): void {
+    const updates = attached.blocks.counters.numPubUpdates;
+    if (updates !== this.#seenUpdates && !this.#refreshing) this.#refresh(attached, updates);
+  }
+
+  #refresh(attached: AttachedSubscriber<Value>, updates: number): void {
+    const request: RequestInit = attached.end === null
+      ? this.#createRequest(true)
+      : { request: { case: "getTriggers", value: { channelName: this.channel } } };
+    this.#refreshing = true; // Until it is settled, which may be at once.
+    const sent = this.#control.refresh(request, (answer) => {
+      this.#refreshing = false;
+      if (answer !== null) this.#refreshed(attached, answer, updates);
+    });
+    if (!sent) this.#refreshing = false;
+  }
+
+  #refreshed(attached: AttachedSubscriber<Value>, answer: Answer, updates: number): void {
+    if (this.#attached !== attached) return closeAll(answer.fds);
+    if (attached.end === null) return this.#fillIn(answer);
+    this.#seenUpdates = updates; // Whatever came: the same question again would get the same answer.
+    quietly(() =>
+      openAnswer(answer, "getTriggers", `learn who publishes on ${this.channel}`, (body, fds) => {
+        const peers = Peers.take(fds, body.reliablePubTriggerFdIndexes, body.retirementFdIndexes);
+        this.#setPeers(attached, peers, updates);
+      })
+    );
+  }
+
+  /** The channel may have its first publisher, and so its memory. */
+  #fillIn(answer: Answer): void {
+    try {
+      this.#adopt(answer);
+    } catch (error) {
+      this.#control.forget(this.#handle);
+      this.#release(error as Error);
+    }
+  }
+
+  #release(failure: Error | null): void {
+    this.#failure = failure;
+    if (this.#attached !== null) this.#dispose(this.#attached);
+    for (const attached of [...this.#outdated]) this.#dispose(attached);
+    this.#attached = null;
+    this.#peers[Symbol.dispose]();
+    this.#waiter?.close(failure);
+  }
+}
