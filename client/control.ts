@@ -8,8 +8,8 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { monotonicMs } from "../ffi/clock.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
+import { operatingSystem, type System } from "../ffi/system.ts";
 import { SystemControlBlock } from "../shm/system_control_block.ts";
 import { ProtocolError } from "../wire/connection.ts";
 import { AnswerFds } from "./answer.ts";
@@ -66,6 +66,8 @@ export interface ControlOptions {
   readonly name: string;
   readonly requestTimeoutMs: number;
   readonly onConnectionChange: (change: ConnectionChange) => void;
+  /** The machine's sockets and clock. Default: those of this one. */
+  readonly system?: System;
 }
 
 /** Who runs the server's data: what clients name message buffers after, and give them to. */
@@ -87,6 +89,7 @@ interface Attachment {
 export class Control {
   readonly #link: ServerLink;
   readonly #options: ControlOptions;
+  readonly #system: System;
   readonly #handles = new Set<Handle>();
   /** Removals without an answer yet: pointless once the server has lost its memory. */
   readonly #removals = new Set<Exchange>();
@@ -103,7 +106,8 @@ export class Control {
 
   constructor(options: ControlOptions) {
     this.#options = options;
-    this.#link = new ServerLink(options.socket, options.name, {
+    this.#system = options.system ?? operatingSystem;
+    this.#link = new ServerLink(options.socket, options.name, this.#system, {
       greeted: (greeting) => this.#greeted(greeting),
       lost: (reason) => this.#lost(reason),
     });
@@ -135,13 +139,13 @@ export class Control {
     const { socket, requestTimeoutMs } = this.#options;
     try {
       await new Promise<void>((resolve, reject) => {
-        const patience = setTimeout(() => {
+        const endPatience = this.#system.after(waitMs || requestTimeoutMs, () => {
           const why = this.#link.failure?.message ?? "it does not answer";
           reject(new TimeoutError(`Cannot connect to the server at ${socket} in time: ${why}`));
-        }, waitMs || requestTimeoutMs);
+        });
         this.#onProgress = (failure) => {
           if (failure !== null && waitMs > 0) return;
-          clearTimeout(patience);
+          endPatience();
           if (failure === null) resolve();
           else {
             const message = `${failure.message}; does a server run there?`;
@@ -169,7 +173,7 @@ export class Control {
   }
 
   #look(): void {
-    const { busy } = this.#link, now = monotonicMs();
+    const { busy } = this.#link, now = this.#system.monotonicMs();
     this.#credit = busy ? BUSY_CALLS : IDLE_CALLS;
     if (!busy && now - this.#lookedAt < LOOK_EVERY_MS) return;
     this.#lookedAt = now;
@@ -195,7 +199,7 @@ export class Control {
         request,
         repeat: true,
         settle: (outcome) => {
-          clearTimeout(timer);
+          cancelTimeout();
           if (outcome instanceof Error) return reject(outcome);
           if (late) return undo(outcome);
           try {
@@ -206,14 +210,14 @@ export class Control {
         },
       };
       const { socket, requestTimeoutMs } = this.#options;
-      const timer = setTimeout(() => {
+      const cancelTimeout = this.#system.after(requestTimeoutMs, () => {
         late = true;
         this.#link.withdraw(exchange);
         const why = this.#link.failure === null ? "" : ` (${this.#link.failure.message})`;
         reject(
           new TimeoutError(`Cannot ${what}: no answer from ${socket} within ${requestTimeoutMs} ms${why}`),
         );
-      }, requestTimeoutMs);
+      });
       this.#link.exchange(exchange);
     });
   }
@@ -297,7 +301,7 @@ export class Control {
     if (before !== null && before.scb !== this.#session.scb) this.#formerScbs.use(before.scb);
     // A server that is still the same process has hung up on us, and forgotten what we had. (One inside this process
     // may have been started anew.)
-    const sameServer = serverPid !== 0 && serverPid === this.#serverPid && serverPid !== Deno.pid;
+    const sameServer = serverPid !== 0 && serverPid === this.#serverPid && serverPid !== this.#system.pid;
     const remembers = before?.scb === this.#session.scb && before.id === this.#session.id && !sameServer;
     this.#serverPid = serverPid;
     if (!remembers) {
@@ -381,10 +385,10 @@ export class Control {
       handle.release();
       return removed;
     });
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const patience = new Promise((resolve) => timer = setTimeout(resolve, CLOSE_MS_MAX));
+    const { promise: patience, resolve } = Promise.withResolvers<void>();
+    const cancelPatience = this.#system.after(CLOSE_MS_MAX, resolve);
     await Promise.race([Promise.all(removals), patience]);
-    clearTimeout(timer);
+    cancelPatience();
     this.#finish();
   }
 

@@ -7,7 +7,7 @@
  */
 
 import { closeAll, type Fd } from "../ffi/fd.ts";
-import { connectAbstract, peerCredentials } from "../ffi/unix_socket.ts";
+import type { System } from "../ffi/system.ts";
 import type { Response } from "../proto/subspace_pb.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
@@ -55,6 +55,7 @@ const RETRY_MS_MAX = 50;
 export class ServerLink {
   readonly #socketName: string;
   readonly #clientName: string;
+  readonly #system: System;
   readonly #events: LinkEvents;
   #connection: Connection | null = null;
   #greetedAt = -1;
@@ -63,13 +64,14 @@ export class ServerLink {
   #waiting: Exchange[] = [];
   #retryMs = RETRY_MS_MIN;
   #retryAt = 0;
-  #retryTimer: ReturnType<typeof setTimeout> | undefined;
+  #cancelRetry: () => void = () => {};
   #pumping = false;
   #closed = false;
 
-  constructor(socketName: string, clientName: string, events: LinkEvents) {
+  constructor(socketName: string, clientName: string, system: System, events: LinkEvents) {
     this.#socketName = socketName;
     this.#clientName = clientName;
+    this.#system = system;
     this.#events = events;
   }
 
@@ -117,7 +119,7 @@ export class ServerLink {
     if (this.#pumping || this.#closed) return;
     this.#pumping = true;
     try {
-      if (this.#connection === null && performance.now() >= this.#retryAt) this.#connect();
+      if (this.#connection === null && this.#system.monotonicMs() >= this.#retryAt) this.#connect();
       while (this.#connection !== null) {
         const answer = this.#connection.tryReceive(responseCodec);
         if (answer !== null) this.#answered(answer);
@@ -130,11 +132,11 @@ export class ServerLink {
   }
 
   #connect(): void {
-    clearTimeout(this.#retryTimer);
+    this.#cancelRetry();
     try {
-      const socket = connectAbstract(this.#socketName);
-      const { pid } = peerCredentials(socket);
-      this.#connection = new Connection(socket);
+      const socket = this.#system.connect(this.#socketName);
+      const { pid } = this.#system.credentials(socket);
+      this.#connection = new Connection(socket, {}, this.#system);
       this.#connection.onReadable = () => this.pump();
       this.#send({
         request: { request: { case: "init", value: { clientName: this.#clientName } } },
@@ -149,8 +151,8 @@ export class ServerLink {
   }
 
   #retryLater(): void {
-    this.#retryAt = performance.now() + this.#retryMs;
-    this.#retryTimer = setTimeout(() => this.pump(), this.#retryMs);
+    this.#retryAt = this.#system.monotonicMs() + this.#retryMs;
+    this.#cancelRetry = this.#system.after(this.#retryMs, () => this.pump());
     this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS_MAX);
   }
 
@@ -158,7 +160,7 @@ export class ServerLink {
     if (outcome instanceof Error) return;
     try {
       this.#waiting.unshift(...this.#events.greeted({ answer: outcome, serverPid }));
-      this.#greetedAt = performance.now();
+      this.#greetedAt = this.#system.monotonicMs();
       this.#failure = null;
     } catch (error) {
       this.#connection?.close(error as Error);
@@ -196,7 +198,9 @@ export class ServerLink {
     const reason = failure ??
       new ConnectionError(`Cannot reach the server at ${this.#socketName}: it hung up`);
     // A server that answers and hangs up, again and again, is not asked more and more often.
-    if (this.greeted && performance.now() - this.#greetedAt > RETRY_MS_MAX) this.#retryMs = RETRY_MS_MIN;
+    if (this.greeted && this.#system.monotonicMs() - this.#greetedAt > RETRY_MS_MAX) {
+      this.#retryMs = RETRY_MS_MIN;
+    }
     this.#connection = null;
     this.#greetedAt = -1;
     this.#failure = reason;
@@ -212,7 +216,7 @@ export class ServerLink {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearTimeout(this.#retryTimer);
+    this.#cancelRetry();
     this.#connection?.close();
     this.#connection = null;
     this.#greetedAt = -1;

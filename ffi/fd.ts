@@ -32,7 +32,7 @@ const modeOffset = Deno.build.arch === "aarch64" ? 16 : 24;
 export class Fd implements Disposable {
   #number: number;
 
-  private constructor(
+  protected constructor(
     number: number,
     /** What it is, for people: `eventfd`, `shared memory`. */ readonly kind: string,
   ) {

@@ -16,6 +16,9 @@ const O_RDWR = 2;
 const O_CREAT = 0o100;
 const O_EXCL = 0o200;
 
+/** Makes memory as `createMemory` does. */
+export type MemoryAllocator = (name: string, byteLength: number) => Fd;
+
 /**
  * Creates zeroed anonymous memory of a fixed length, sealed against shrinking and growing.
  *

@@ -90,7 +90,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /** A fresh session. Its id is the time, in nanoseconds (section 2.2). */
   static create(host: Host): ChannelTable {
-    return new ChannelTable(host, host.monotonicNs(), SystemControlBlock.create());
+    return new ChannelTable(host, host.monotonicNs(), SystemControlBlock.create(host.createMemory));
   }
 
   /**
@@ -152,7 +152,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
       const counters = this.systemBlock.counters(id);
       const { layout, queueArenaBytes } = shape;
       const block = { channelName: name, numSlots: layout.numSlots, queueArenaBytes };
-      const blocks = ControlBlocks.create(block, counters);
+      const blocks = ControlBlocks.create(block, counters, this.host.createMemory);
       const physical = new PhysicalChannel(id, name, multiplexer, counters, layout, blocks);
       physical.type = shape.type;
       physical.prefixKnown = !physical.isPlaceholder;
@@ -191,7 +191,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
   remap(physical: PhysicalChannel, layout: BufferLayout, queueArenaBytes: number): void {
     const shape = { channelName: physical.name, numSlots: layout.numSlots, queueArenaBytes };
     using cleanup = new DisposableStack();
-    const blocks = cleanup.use(ControlBlocks.create(shape, physical.counters));
+    const blocks = cleanup.use(ControlBlocks.create(shape, physical.counters, this.host.createMemory));
     const registry = new Registry(blocks);
     for (const user of physical.users()) {
       if (user.kind === "publisher") continue;

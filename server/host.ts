@@ -5,7 +5,7 @@ import { listDirectory } from "../ffi/directory.ts";
 import { createEventFd, signal } from "../ffi/eventfd.ts";
 import { Errno, SystemError } from "../ffi/errno.ts";
 import type { Fd } from "../ffi/fd.ts";
-import { unlinkFile, unlinkNamed } from "../ffi/memory_object.ts";
+import { createMemory, type MemoryAllocator, unlinkFile, unlinkNamed } from "../ffi/memory_object.ts";
 import { createPacketPipe, writeInt32 } from "../ffi/pipe.ts";
 import { gid, processExists, uid } from "../ffi/process.ts";
 import { fdLimit } from "../ffi/resource_limits.ts";
@@ -16,6 +16,8 @@ export interface Host {
   readonly groupId: number;
   monotonicNs(): bigint;
   processExists(pid: number): boolean;
+  /** Makes shared memory, zeroed. */
+  readonly createMemory: MemoryAllocator;
   createEventFd(): Fd;
   createPacketPipe(): [read: Fd, write: Fd];
   /** Wakes whoever waits for an eventfd. Does nothing where the fd is something else. */
@@ -50,6 +52,7 @@ export const systemHost: Host = {
   groupId: gid(),
   monotonicNs,
   processExists,
+  createMemory,
   createEventFd: createUserEventFd,
   createPacketPipe,
   trigger: (eventFd) => {

@@ -3,6 +3,7 @@
 import { create } from "../proto/message.ts";
 import { getLogger } from "@logtape/logtape";
 import { ShadowCreateChannelSchema } from "../proto/subspace.ts";
+import { operatingSystem, type System } from "../ffi/system.ts";
 import { type ChannelRecord, closeChannel, closeDump, type StateDump } from "../wire/state_dump.ts";
 import { ChannelTable } from "./channel_table.ts";
 import type { Host } from "./host.ts";
@@ -53,9 +54,12 @@ export async function startWithShadows(
   names: ShadowNames,
   host: Host,
   patience: ShadowPatience = {},
+  system: System = operatingSystem,
 ): Promise<Start> {
   const sockets = [names.primary, names.secondary, ...names.more ?? []];
-  const links = sockets.flatMap((socket, i) => socket ? [new ShadowLink(label(i), socket, patience)] : []);
+  const links = sockets.flatMap((socket, i) =>
+    socket ? [new ShadowLink(label(i), socket, patience, system)] : []
+  );
   const offers = await Promise.all(links.map((link) => link.open()));
   const candidates = links.flatMap((link, i): FoundShadow[] => {
     const offer = offers[i];

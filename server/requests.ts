@@ -1,7 +1,6 @@
 /** The requests of clients, and what they are answered with (specification, section 2). */
 
 import { getLogger } from "@logtape/logtape";
-import { monotonicNs } from "../ffi/clock.ts";
 import { SystemError } from "../ffi/errno.ts";
 import type { Fd } from "../ffi/fd.ts";
 import type { InitRequest, Request } from "../proto/subspace_pb.ts";
@@ -37,7 +36,7 @@ export function answer(
     return grant(table, client, request, fds);
   } catch (error) {
     if (error instanceof ProtocolError) throw error;
-    refusals.count(isWantOfFds(error) ? "fds" : "request", monotonicNs());
+    refusals.count(isWantOfFds(error) ? "fds" : "request", table.host.monotonicNs());
     return refuse(request, error);
   }
 }

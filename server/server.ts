@@ -3,8 +3,8 @@
 import { getLogger } from "@logtape/logtape";
 import type { Fd } from "../ffi/fd.ts";
 import { hostName, uid } from "../ffi/process.ts";
-import { type Reactor, reactor as sharedReactor, Ready, type Watch } from "../ffi/reactor.ts";
-import { accept, listenAbstract } from "../ffi/unix_socket.ts";
+import { Ready, type Watch } from "../ffi/reactor.ts";
+import { operatingSystem, type System, type Timers } from "../ffi/system.ts";
 import { AccessPolicy, type AccessRules, type Peer, peerText } from "../wire/access.ts";
 import { peerOf } from "../wire/peer.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
@@ -15,7 +15,7 @@ import { defaultServerLimits, type ServerLimits } from "./limits.ts";
 import { type ShadowNames, startWithShadows } from "./recovery.ts";
 import type { Replication } from "./replication.ts";
 import type { ShadowPatience } from "./shadow_link.ts";
-import { runtimeTimers, ServerChannels, type Timers } from "./server_channels.ts";
+import { ServerChannels } from "./server_channels.ts";
 import { Session } from "./session.ts";
 import { Client } from "./users.ts";
 
@@ -55,7 +55,9 @@ export interface ServerOptions {
   shadowPatience?: ShadowPatience;
   /** The machine. Default: this one. */
   host?: Host;
-  /** Default: the runtime's. */
+  /** Its sockets and clock. Default: those of this machine. */
+  system?: System;
+  /** Default: those of the system. */
   timers?: Timers;
 }
 
@@ -69,7 +71,7 @@ export class Server {
   readonly #watch: Watch;
   readonly #channels: ServerChannels | null;
   #cancelOrphanCheck: () => void = () => {};
-  #acceptRest: ReturnType<typeof setTimeout> | undefined;
+  #cancelAcceptRest: () => void = () => {};
   #stopped: Promise<void> | null = null;
 
   private constructor(
@@ -78,9 +80,9 @@ export class Server {
     readonly table: ChannelTable,
     private readonly replication: Replication | null,
     private readonly options: ServerOptions,
-    reactor: Reactor,
+    private readonly system: System,
   ) {
-    const { timers = runtimeTimers, publishServerChannels = true, statisticsPeriodMs = 2000 } = options;
+    const { timers = system, publishServerChannels = true, statisticsPeriodMs = 2000 } = options;
     this.#access = new AccessPolicy(uid(), options.access);
     this.#limits = { ...defaultServerLimits, ...options.limits };
     table.effects = {
@@ -89,14 +91,14 @@ export class Server {
     };
     this.#channels = publishServerChannels
       ? new ServerChannels(table, {
-        serverId: serverId(table.host, options),
-        client: new Client(Deno.pid),
+        serverId: serverId(table.host, system.pid, options),
+        client: new Client(system.pid),
         statisticsPeriodMs,
         timers,
       })
       : null;
     this.#checkOrphans(timers);
-    this.#watch = reactor.watch(listener, Ready.readable, () => this.#accept());
+    this.#watch = system.watch(listener, Ready.readable, () => this.#accept());
   }
 
   /**
@@ -105,13 +107,13 @@ export class Server {
    * @throws {SystemError} With code `EADDRINUSE` where another server listens on the socket.
    */
   static async start(options: ServerOptions = {}): Promise<Server> {
-    const { socket = DEFAULT_SOCKET, host = systemHost } = options;
+    const { socket = DEFAULT_SOCKET, host = systemHost, system = operatingSystem } = options;
     using cleanup = new DisposableStack();
-    const listener = cleanup.use(listenAbstract(socket));
-    const { table, replication } = await begin(options, host);
+    const listener = cleanup.use(system.listen(socket));
+    const { table, replication } = await begin(options, host, system);
     cleanup.use(table);
     if (options.cleanupFilesystem && table.size === 0) cleanupFilesystem(host);
-    const server = new Server(listener, table, replication, options, sharedReactor());
+    const server = new Server(listener, table, replication, options, system);
     cleanup.move();
     return server;
   }
@@ -133,22 +135,21 @@ export class Server {
 
   #accept(): void {
     try {
-      for (let socket = accept(this.listener); socket !== null; socket = accept(this.listener)) {
-        this.#welcome(socket);
-      }
+      const next = () => this.system.accept(this.listener);
+      for (let socket = next(); socket !== null; socket = next()) this.#welcome(socket);
     } catch (error) {
       // Without an fd left the listener stays readable: rest, and let others close some.
       this.#say("fds", `Failed to accept a client: ${(error as Error).message}`);
       this.#watch.rearm(0);
-      this.#acceptRest = setTimeout(() => this.#watch.rearm(Ready.readable), ACCEPT_REST_MS);
+      this.#cancelAcceptRest = this.system.after(ACCEPT_REST_MS, () => this.#watch.rearm(Ready.readable));
     }
   }
 
   #welcome(socket: Fd): void {
-    const peer = peerOf(socket);
+    const peer = peerOf(this.system, socket);
     const refusal = this.#objection(peer);
     if (refusal === null) {
-      this.#serve(new Session(this.table, socket, peer.pid, this.#limits, this.counters));
+      this.#serve(new Session(this.table, socket, peer.pid, this.#limits, this.counters, this.system));
       return;
     }
     socket.close();
@@ -201,7 +202,7 @@ export class Server {
 
   async #stop(): Promise<void> {
     this.#watch.close();
-    clearTimeout(this.#acceptRest);
+    this.#cancelAcceptRest();
     this.listener.close();
     this.#cancelOrphanCheck();
     this.#channels?.close();
@@ -220,6 +221,7 @@ export class Server {
 async function begin(
   { shadowSocket, secondaryShadowSocket, recovery, shadowPatience }: ServerOptions,
   host: Host,
+  system: System,
 ): Promise<{ table: ChannelTable; replication: Replication | null }> {
   if (!shadowSocket && !secondaryShadowSocket) {
     return { table: ChannelTable.create(host), replication: null };
@@ -228,6 +230,7 @@ async function begin(
     { ...recovery, primary: shadowSocket, secondary: secondaryShadowSocket },
     host,
     shadowPatience,
+    system,
   );
 }
 
@@ -238,6 +241,10 @@ function cleanupFilesystem(host: Host): void {
 }
 
 /** Tells this run of this server from all others, also where the session goes on (specification, section 6). */
-function serverId(host: Host, { socket = DEFAULT_SOCKET, local = false }: ServerOptions): string {
-  return `${local ? "local" : hostName()}.${socket}.${Deno.pid}.${host.monotonicNs()}`;
+function serverId(
+  host: Host,
+  pid: number,
+  { socket = DEFAULT_SOCKET, local = false }: ServerOptions,
+): string {
+  return `${local ? "local" : hostName()}.${socket}.${pid}.${host.monotonicNs()}`;
 }

@@ -3,6 +3,7 @@
 import { create, toBinary } from "../proto/message.ts";
 import { getLogger } from "@logtape/logtape";
 import { ChannelDirectorySchema, CreatePublisherRequestSchema, StatisticsSchema } from "../proto/subspace.ts";
+import type { Timers } from "../ffi/system.ts";
 import { PublishingEnd } from "../shm/publishing.ts";
 import type { Channel } from "./channel.ts";
 import type { ChannelTable } from "./channel_table.ts";
@@ -20,20 +21,6 @@ const DIRECTORY_DELAY_MS = 5;
 /** Waiting is this many times as long as making the last message took: a directory of many channels costs little. */
 const DIRECTORY_DELAY_FACTOR = 30;
 const DIRECTORY_DELAY_MAX_MS = 1000;
-
-/** Timers, to be replaced in simulations. */
-export interface Timers {
-  /** Calls back once, after so many milliseconds. Returns how to prevent it. */
-  after(ms: number, callback: () => void): () => void;
-}
-
-/** The timers of the runtime. */
-export const runtimeTimers: Timers = {
-  after: (ms, callback) => {
-    const timer = setTimeout(callback, ms);
-    return () => clearTimeout(timer);
-  },
-};
 
 /** A publisher of the server on a channel of its own. It is a client like any other, but for the socket. */
 class ServerPublisher {

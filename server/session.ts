@@ -2,7 +2,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import { closeAll, type Fd } from "../ffi/fd.ts";
-import { monotonicNs } from "../ffi/clock.ts";
+import type { System } from "../ffi/system.ts";
 import { requestCodec, sendResponse } from "../wire/client_link.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
 import type { Request } from "../proto/subspace_pb.ts";
@@ -38,12 +38,11 @@ export class Session {
     pid: number,
     private readonly limits: ServerLimits,
     private readonly counters: ServerCounters,
+    private readonly system: System,
   ) {
     this.client = new Client(pid);
-    this.#connection = new Connection(socket, {
-      frameBytesMax: limits.frameBytesMax,
-      fdsMax: REQUEST_FDS_MAX,
-    });
+    const bounds = { frameBytesMax: limits.frameBytesMax, fdsMax: REQUEST_FDS_MAX };
+    this.#connection = new Connection(socket, bounds, system);
   }
 
   /** Answers requests until the connection ends, for whatever reason; then the client's users are removed. */
@@ -60,7 +59,7 @@ export class Session {
   #explainEnd(): void {
     const { failure } = this.#connection;
     if (!(failure instanceof ProtocolError)) return;
-    const verdict = this.counters.refusals.count(failure.reason, monotonicNs());
+    const verdict = this.counters.refusals.count(failure.reason, this.table.host.monotonicNs());
     if (!verdict.log) return;
     log.error("{reason}; closed the connection of client {name} (pid {pid}){unsaid}", {
       reason: failure.message,
@@ -84,7 +83,9 @@ export class Session {
         this.counters.pauses++;
         await this.#connection.drained();
       }
-      if (++turns % REQUESTS_PER_TURN === 0) await new Promise((resolve) => setTimeout(resolve));
+      if (++turns % REQUESTS_PER_TURN === 0) {
+        await new Promise<void>((resolve) => this.system.after(0, resolve));
+      }
     }
   }
 

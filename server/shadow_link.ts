@@ -8,7 +8,8 @@
 import { getLogger } from "@logtape/logtape";
 import { Errno, SystemError } from "../ffi/errno.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
-import { connectAbstract, isWholeName } from "../ffi/unix_socket.ts";
+import type { System } from "../ffi/system.ts";
+import { isWholeName } from "../ffi/unix_socket.ts";
 import { Connection, ProtocolError } from "../wire/connection.ts";
 import { type Position, replicationSocket } from "../wire/position.ts";
 import { sendEvent, type ShadowEventInit, tryReceiveEvent } from "../wire/shadow_link.ts";
@@ -77,7 +78,8 @@ export class ShadowLink implements ShadowStatus {
     /** `primary`, `secondary`, `3rd`. */
     readonly label: string,
     readonly socket: string,
-    patience: ShadowPatience = {},
+    patience: ShadowPatience,
+    private readonly system: System,
   ) {
     this.#patience = {
       dumpMs: 10_000,
@@ -99,7 +101,7 @@ export class ShadowLink implements ShadowStatus {
 
   /** Connects, and hears what the shadow has. Returns null where that fails, and logs why unless `quiet`. */
   async open(quiet = false): Promise<Offer | null> {
-    const deadline = Date.now() + this.#patience.dumpMs;
+    const deadline = this.system.monotonicMs() + this.#patience.dumpMs;
     const { label } = this;
     const warn = (what: string, error: unknown) => {
       if (!quiet) log.warn(`${what} {label} shadow: {reason}`, { label, reason: (error as Error).message });
@@ -109,11 +111,11 @@ export class ShadowLink implements ShadowStatus {
     try {
       const found = await this.#find(deadline);
       ({ resumable } = found);
-      connection = this.#connection = new Connection(found.socket);
+      connection = this.#connection = new Connection(found.socket, {}, this.system);
     } catch (error) {
       return warn("Failed to connect to", error);
     }
-    const timer = this.#limit(connection, deadline);
+    const cancelLimit = this.#limit(connection, deadline);
     try {
       const heard = await hear(connection, resumable);
       if (!quiet) sayReceived(heard.sessionId, heard.numChannels);
@@ -122,26 +124,27 @@ export class ShadowLink implements ShadowStatus {
       connection.close();
       return warn("Failed to receive state dump from", error);
     } finally {
-      clearTimeout(timer);
+      cancelLimit();
     }
   }
 
   /** Takes the state that an offer is about; the caller owns it. */
   async take({ connection, dump }: Offer): Promise<StateDump> {
     if (dump !== null) return dump;
-    const timer = this.#limit(connection, Date.now() + this.#patience.dumpMs);
+    const cancelLimit = this.#limit(connection, this.system.monotonicMs() + this.#patience.dumpMs);
     try {
       sendEvent(connection, { event: { case: "requestState", value: {} } });
       return await receiveDump(connection);
     } finally {
-      clearTimeout(timer);
+      cancelLimit();
     }
   }
 
-  #limit(connection: Connection, deadline: number): ReturnType<typeof setTimeout> {
-    return setTimeout(
+  /** Returns how to lift the limit. */
+  #limit(connection: Connection, deadline: number): () => void {
+    return this.system.after(
+      deadline - this.system.monotonicMs(),
       () => connection.close(new ProtocolError(`it was not complete within ${this.#patience.dumpMs} ms`)),
-      deadline - Date.now(),
     );
   }
 
@@ -149,11 +152,23 @@ export class ShadowLink implements ShadowStatus {
   async #find(deadline: number): Promise<{ socket: Fd; resumable: boolean }> {
     const name = replicationSocket(this.socket);
     try {
-      if (isWholeName(name)) return { socket: await connectBefore(deadline, name), resumable: true };
+      if (isWholeName(name)) return { socket: await this.#connectBefore(deadline, name), resumable: true };
     } catch (error) {
       if (!(error instanceof SystemError) || error.errno !== Errno.ECONNREFUSED) throw error;
     }
-    return { socket: await connectBefore(deadline, this.socket), resumable: false };
+    return { socket: await this.#connectBefore(deadline, this.socket), resumable: false };
+  }
+
+  async #connectBefore(deadline: number, socket: string): Promise<Fd> {
+    while (true) {
+      try {
+        return this.system.connect(socket);
+      } catch (error) {
+        const swamped = error instanceof SystemError && error.errno === Errno.EAGAIN;
+        if (!swamped || this.system.monotonicMs() >= deadline) throw error;
+      }
+      await new Promise<void>((resolve) => this.system.after(CONNECT_RETRY_MS, resolve));
+    }
   }
 
   /**
@@ -315,9 +330,9 @@ export class ShadowLink implements ShadowStatus {
   #rest(ms: number): Promise<void> {
     if (this.#stopped) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, ms);
+    const cancel = this.system.after(ms, resolve);
     this.#interrupt = () => {
-      clearTimeout(timer);
+      cancel();
       resolve();
     };
     return promise;
@@ -329,9 +344,9 @@ export class ShadowLink implements ShadowStatus {
     this.#interrupt?.();
     const connection = this.#connection;
     if (connection === null) return;
-    const timer = setTimeout(() => connection.close(), this.#patience.closeMs);
+    const cancel = this.system.after(this.#patience.closeMs, () => connection.close());
     if (this.#connected) await connection.drained();
-    clearTimeout(timer);
+    cancel();
     connection.close();
     this.#wakeUp();
   }
@@ -355,16 +370,4 @@ function sayReceived(session: bigint, channels: number): void {
     session,
     channels,
   });
-}
-
-async function connectBefore(deadline: number, socket: string): Promise<Fd> {
-  while (true) {
-    try {
-      return connectAbstract(socket);
-    } catch (error) {
-      const swamped = error instanceof SystemError && error.errno === Errno.EAGAIN;
-      if (!swamped || Date.now() >= deadline) throw error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, CONNECT_RETRY_MS));
-  }
 }

@@ -6,7 +6,6 @@
  * one is kept aside, until that happens again; an fd that is handed in is kept or closed. No I/O.
  */
 
-import { monotonicNs } from "../ffi/clock.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { ShadowEvent } from "../proto/subspace_pb.ts";
 import type { Incoming } from "../wire/connection.ts";
@@ -61,7 +60,7 @@ export class Generations implements Disposable {
   #previous: StateDump | null = null;
 
   /** @param now Nanoseconds of the monotonic clock. */
-  constructor(private readonly now: () => bigint = monotonicNs) {}
+  constructor(private readonly now: () => bigint) {}
 
   /** The newest complete copy, or what there is of the first one. For reading: it changes with the next event. */
   get state(): StateDump {

@@ -6,12 +6,12 @@
  */
 
 import { getLogger } from "@logtape/logtape";
-import { monotonicNs } from "../ffi/clock.ts";
 import { SystemError } from "../ffi/errno.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import { uid } from "../ffi/process.ts";
-import { reactor, Ready, type Watch } from "../ffi/reactor.ts";
-import { accept, isWholeName, listenAbstract } from "../ffi/unix_socket.ts";
+import { Ready, type Watch } from "../ffi/reactor.ts";
+import { operatingSystem, type System } from "../ffi/system.ts";
+import { isWholeName } from "../ffi/unix_socket.ts";
 import type { ShadowEvent } from "../proto/subspace_pb.ts";
 import { AccessPolicy, type AccessRules, peerText } from "../wire/access.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
@@ -42,6 +42,8 @@ export interface ShadowOptions {
   readers?: AccessRules;
   /** Who may be its server beside root and the user that this process runs as. Default: nobody. */
   writers?: AccessRules;
+  /** The machine's sockets and clock. Default: those of this one. */
+  system?: System;
 }
 
 /** Events of one connection before the others get their turn. */
@@ -59,7 +61,7 @@ interface Door {
   readonly previous: boolean;
   /** Whether the state is sent only to who asks for it. */
   readonly onRequest: boolean;
-  acceptRetry?: ReturnType<typeof setTimeout>;
+  cancelAcceptRetry: () => void;
 }
 
 /** One server or inspector at the other end. */
@@ -71,14 +73,15 @@ interface Link {
   readonly mayWrite: boolean;
   /** Whether the dump is still on its way. */
   reading: boolean;
-  /** Set while more events wait for the next turn. */
-  nextTurn: ReturnType<typeof setTimeout> | undefined;
+  /** Set while more events wait for the next turn: how to let them wait for ever. */
+  cancelNextTurn: (() => void) | null;
 }
 
 /** A running shadow. */
 export class Shadow implements Disposable {
   readonly #options: Required<ShadowOptions>;
-  readonly #generations = new Generations();
+  readonly #system: System;
+  readonly #generations: Generations;
   readonly #doors: Door[] = [];
   /** The oldest first. */
   readonly #links = new Set<Link>();
@@ -97,8 +100,11 @@ export class Shadow implements Disposable {
       frameBytesMax: 64 * 1024 * 1024,
       readers: {},
       writers: {},
+      system: operatingSystem,
       ...options,
     };
+    this.#system = this.#options.system;
+    this.#generations = new Generations(() => this.#system.monotonicNs());
     this.#readers = new AccessPolicy(uid(), this.#options.readers);
     this.#writers = new AccessPolicy(uid(), this.#options.writers);
     const { socket } = options, previous = previousSocket(socket);
@@ -117,9 +123,9 @@ export class Shadow implements Disposable {
   /** Opens a door. A name that would be cut off, and so be another door's, gets none. */
   #open(name: string, previous: boolean, onRequest: boolean): void {
     if (name !== this.#options.socket && !isWholeName(name)) return;
-    const listener = listenAbstract(name);
-    const watch = reactor().watch(listener, Ready.readable | Ready.once, () => this.#accept(door));
-    const door: Door = { listener, watch, previous, onRequest };
+    const listener = this.#system.listen(name);
+    const watch = this.#system.watch(listener, Ready.readable | Ready.once, () => this.#accept(door));
+    const door: Door = { listener, watch, previous, onRequest, cancelAcceptRetry: () => {} };
     this.#doors.push(door);
   }
 
@@ -161,8 +167,8 @@ export class Shadow implements Disposable {
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
-    for (const { acceptRetry, watch, listener } of this.#doors) {
-      clearTimeout(acceptRetry);
+    for (const { cancelAcceptRetry, watch, listener } of this.#doors) {
+      cancelAcceptRetry();
       watch.close();
       listener.close();
     }
@@ -176,18 +182,17 @@ export class Shadow implements Disposable {
 
   #accept(door: Door): void {
     try {
-      for (let socket = accept(door.listener); socket !== null; socket = accept(door.listener)) {
-        this.#welcome(socket, door);
-      }
+      const next = () => this.#system.accept(door.listener);
+      for (let socket = next(); socket !== null; socket = next()) this.#welcome(socket, door);
       door.watch.rearm(Ready.readable | Ready.once);
     } catch (error) {
       this.#refuse(error instanceof SystemError ? "fds" : "protocol", `Shadow: ${reasonOf(error)}`);
-      door.acceptRetry = setTimeout(() => this.#accept(door), ACCEPT_RETRY_MS);
+      door.cancelAcceptRetry = this.#system.after(ACCEPT_RETRY_MS, () => this.#accept(door));
     }
   }
 
   #welcome(socket: Fd, door: Door): void {
-    const who = peerOf(socket), peer = peerText(who);
+    const who = peerOf(this.#system, socket), peer = peerText(who);
     const mayWrite = this.#writers.admits(who);
     if (!mayWrite && !this.#readers.admits(who)) {
       socket.close();
@@ -199,8 +204,8 @@ export class Shadow implements Disposable {
     }
     log.info("Shadow accepted connection from server");
     this.counters.accepted++;
-    const connection = new Connection(socket, { frameBytesMax: this.#options.frameBytesMax });
-    const link: Link = { connection, door, peer, mayWrite, reading: false, nextTurn: undefined };
+    const connection = new Connection(socket, { frameBytesMax: this.#options.frameBytesMax }, this.#system);
+    const link: Link = { connection, door, peer, mayWrite, reading: false, cancelNextTurn: null };
     this.#links.add(link);
     connection.onReadable = () => this.#readEvents(link);
     if (this.#links.size > this.#options.connectionsMax) this.#dropOldest();
@@ -248,12 +253,12 @@ export class Shadow implements Disposable {
   }
 
   #readEvents(link: Link): void {
-    if (link.nextTurn !== undefined && !link.connection.closed) return;
+    if (link.cancelNextTurn !== null && !link.connection.closed) return;
     if (this.#readSome(link, EVENTS_PER_TURN)) return;
-    link.nextTurn = setTimeout(() => {
-      link.nextTurn = undefined;
+    link.cancelNextTurn = this.#system.after(0, () => {
+      link.cancelNextTurn = null;
       this.#readEvents(link);
-    }, 0);
+    });
   }
 
   #readAllOf(link: Link): void {
@@ -333,7 +338,7 @@ export class Shadow implements Disposable {
 
   #ended(link: Link): void {
     if (!this.#links.delete(link)) return;
-    clearTimeout(link.nextTurn);
+    link.cancelNextTurn?.();
     const { failure } = link.connection;
     if (failure === null) log.info("Server disconnected");
     else {
@@ -347,7 +352,7 @@ export class Shadow implements Disposable {
   }
 
   #refuse(reason: RefusalReason, text: string): void {
-    const verdict = this.counters.refusals.count(reason, monotonicNs());
+    const verdict = this.counters.refusals.count(reason, this.#system.monotonicNs());
     if (verdict.log) log.error("{text}{unsaid}", { text, unsaid: unsaidText(verdict) });
   }
 }

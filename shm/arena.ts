@@ -137,6 +137,11 @@ export class ArenaMapping implements Disposable {
 
 let shared: Arena | undefined;
 
+/** Takes another arena for this process, before anything is mapped: for simulations, whose memory is no file. */
+export function useArena(arena: Arena): void {
+  shared = arena;
+}
+
 /** The arena of this process (of this thread, where there are workers), made on first use. */
 export function arena(): Arena {
   return shared ??= new Arena();

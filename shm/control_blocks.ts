@@ -4,7 +4,7 @@
  */
 
 import type { Fd } from "../ffi/fd.ts";
-import { createMemory } from "../ffi/memory_object.ts";
+import { createMemory, type MemoryAllocator } from "../ffi/memory_object.ts";
 import { arena, type ArenaMapping } from "./arena.ts";
 import {
   Bcb,
@@ -101,10 +101,14 @@ export class ControlBlocks implements Disposable {
   }
 
   /** New control blocks, in sealed anonymous memory, with the initial values of section 4.10. */
-  static create(shape: ControlBlockShape, counters: ChannelCounters): ControlBlocks {
+  static create(
+    shape: ControlBlockShape,
+    counters: ChannelCounters,
+    allocate: MemoryAllocator = createMemory,
+  ): ControlBlocks {
     using cleanup = new DisposableStack();
-    const ccb = cleanup.use(createMemory("subspace.ccb", checkShape(shape).bytes));
-    const bcb = cleanup.use(createMemory("subspace.bcb", Bcb.bytes));
+    const ccb = cleanup.use(allocate("subspace.ccb", checkShape(shape).bytes));
+    const bcb = cleanup.use(allocate("subspace.bcb", Bcb.bytes));
     const blocks = new ControlBlocks(shape, counters, ccb, bcb);
     blocks.#initialize();
     cleanup.move();

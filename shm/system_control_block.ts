@@ -1,7 +1,7 @@
 /** The system control block: per channel, the counters by which clients notice changes (specification, section 4.1). */
 
 import type { Fd } from "../ffi/fd.ts";
-import { createMemory } from "../ffi/memory_object.ts";
+import { createMemory, type MemoryAllocator } from "../ffi/memory_object.ts";
 import { arena, type ArenaMapping } from "./arena.ts";
 import { Limit, Scb } from "./layout.ts";
 
@@ -14,8 +14,8 @@ export class SystemControlBlock implements Disposable {
   }
 
   /** A new one, all zero. */
-  static create(): SystemControlBlock {
-    const fd = createMemory("subspace.scb", Scb.bytes);
+  static create(allocate: MemoryAllocator = createMemory): SystemControlBlock {
+    const fd = allocate("subspace.scb", Scb.bytes);
     try {
       return new SystemControlBlock(fd);
     } catch (error) {

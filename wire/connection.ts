@@ -11,8 +11,9 @@
 
 import { Errno, SystemError } from "../ffi/errno.ts";
 import { closeAll, duplicateAll, type Fd } from "../ffi/fd.ts";
-import { FDS_PER_MESSAGE_MAX, receiveMessage, sendMessage } from "../ffi/message.ts";
-import { type Reactor, reactor as sharedReactor, Ready, type Watch } from "../ffi/reactor.ts";
+import { FDS_PER_MESSAGE_MAX } from "../ffi/message.ts";
+import { Ready, type Watch } from "../ffi/reactor.ts";
+import { operatingSystem, type System } from "../ffi/system.ts";
 import type { RefusalReason } from "./refusals.ts";
 
 /** The peer broke the protocol, or a limit. */
@@ -105,16 +106,20 @@ export class Connection implements Disposable {
 
   /**
    * @param socket Non-blocking; owned by the connection from now on.
-   * @param reactor Who says when the socket is ready.
+   * @param system What the socket is one of.
    */
-  constructor(readonly socket: Fd, limits: ConnectionLimits = {}, reactor: Reactor = sharedReactor()) {
+  constructor(
+    readonly socket: Fd,
+    limits: ConnectionLimits = {},
+    private readonly system: System = operatingSystem,
+  ) {
     this.#limits = {
       frameBytesMax: limits.frameBytesMax ?? 64 * 1024 * 1024,
       fdsMax: limits.fdsMax ?? 16384,
       outboundBytesMax: limits.outboundBytesMax ?? 64 * 1024 * 1024,
       outboundFdsMax: limits.outboundFdsMax ?? 16384,
     };
-    this.#watch = reactor.watch(
+    this.#watch = system.watch(
       socket,
       Ready.readable | Ready.writable | Ready.edge,
       (ready) => this.#ready(ready),
@@ -246,7 +251,7 @@ export class Connection implements Disposable {
   /** Reads once. Returns whether anything came, the end of the stream included. */
   #fill(): boolean {
     this.#makeRoom();
-    const received = receiveMessage(this.socket, this.#input.subarray(this.#end));
+    const received = this.system.receive(this.socket, this.#input.subarray(this.#end));
     if (received === null) return false;
     this.#end += received.byteLength;
     if (received.byteLength === 0) this.#ended = true;
@@ -338,13 +343,13 @@ export class Connection implements Disposable {
 
   #trySend(bytes: Uint8Array<ArrayBuffer>, fds: readonly Fd[]): number {
     try {
-      const sent = sendMessage(this.socket, bytes, fds);
+      const sent = this.system.send(this.socket, bytes, fds);
       this.#sentBytes += sent;
       return sent;
     } catch (error) {
       if (!(error instanceof SystemError) || error.errno !== Errno.ETOOMANYREFS) throw error;
       // The peer has to take fds out first, and no event says when it has.
-      setTimeout(() => this.#flush(), FDS_IN_FLIGHT_RETRY_MS);
+      this.system.after(FDS_IN_FLIGHT_RETRY_MS, () => this.#flush());
       return 0;
     }
   }
@@ -356,23 +361,24 @@ export class Connection implements Disposable {
    */
   async drained(stallMs?: number): Promise<void> {
     if (this.#outbound.length === 0 || this.#closed) return;
-    const watchdog = stallMs === undefined ? undefined : this.#dropWhenStalled(stallMs);
+    const endWatch = stallMs === undefined ? undefined : this.#dropWhenStalled(stallMs);
     while (this.#outbound.length > 0 && !this.#closed) {
       await new Promise<void>((resolve) => this.#wakeWriters.push(resolve));
     }
-    clearInterval(watchdog);
+    endWatch?.();
   }
 
-  #dropWhenStalled(stallMs: number): ReturnType<typeof setInterval> {
-    let before = this.#sentBytes;
-    return setInterval(() => {
-      if (this.#sentBytes === before) {
+  /** Returns how to stop looking. */
+  #dropWhenStalled(stallMs: number): () => void {
+    const look = (before: number) =>
+      this.system.after(stallMs, () => {
+        if (this.#sentBytes > before) return void (cancel = look(this.#sentBytes));
         this.close(
           new ProtocolError(`Cannot send: the peer has read nothing for ${stallMs} ms`, "stalled"),
         );
-      }
-      before = this.#sentBytes;
-    }, stallMs);
+      });
+    let cancel = look(this.#sentBytes);
+    return () => cancel();
   }
 
   /** Closes the socket and all fds that nobody took. */

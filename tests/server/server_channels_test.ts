@@ -4,7 +4,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
 import { systemHost } from "../../server/host.ts";
 import { Server } from "../../server/server.ts";
-import type { Timers } from "../../server/server_channels.ts";
+import type { Timers } from "../../ffi/system.ts";
 import { ChannelDirectorySchema, StatisticsSchema } from "../../proto/subspace_pb.ts";
 import { ReadingEnd } from "../../shm/reading.ts";
 import { Shadow } from "../../shadow/shadow.ts";
