@@ -69,7 +69,7 @@ export const program: Program<typeof serverFlags> = {
     service.ready(`serving ${values.socket}, ${server.keepsState ? "with" : "without"} a shadow`);
     await stopping;
     service.stopping();
-    await server.stop();
+    await server.stop(values.forget_on_exit);
     notifier.notify(Notice.stopped);
     return ExitCode.ok;
   },

@@ -82,6 +82,11 @@ export const serverFlags = {
     description:
       "Remove /dev/shm/subspace_* at the start if nothing was recovered; not where other servers run",
   }),
+  forget_on_exit: flag({
+    type: onOff,
+    default: false,
+    description: "When stopped, remove all channels and their memory, in the shadows too",
+  }),
   notify_fd: flag({
     type: integer(-1, 0x7fff_ffff, "FD"),
     default: -1,

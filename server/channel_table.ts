@@ -225,9 +225,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     if (!channel.isEmpty || this.#channels.get(channel.name) !== channel) return;
     const { physical, name } = channel;
     this.#channels.delete(name);
-    this.effects.replicate({
-      event: { case: "removeChannel", value: { channelName: name, channelId: physical.id } },
-    }, []);
+    this.#replicateRemoval(name, physical);
     if (channel.isVirtual) {
       physical.virtualChannels!.delete(channel.vchanId);
       this.removeIfEmpty(physical.channel);
@@ -485,6 +483,17 @@ export class ChannelTable implements ReplicationSource, Disposable {
   }
 
   // The end
+
+  /** Tells the shadows that all channels are gone, virtual ones before their multiplexers. */
+  announceEnd(): void {
+    for (const { name, physical } of [...this.#channels.values()].reverse()) {
+      this.#replicateRemoval(name, physical);
+    }
+  }
+
+  #replicateRemoval(channelName: string, { id }: PhysicalChannel): void {
+    this.effects.replicate({ event: { case: "removeChannel", value: { channelName, channelId: id } } }, []);
+  }
 
   /** Removes all channels and their memory. Nobody is told: this session is over. */
   removeAll(): void {

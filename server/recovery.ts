@@ -108,10 +108,10 @@ async function recoverFromFreshest(
     log.info("Recovering from {label} shadow: {reason}", { label: order[0].label, reason });
   }
   const failures: string[] = [];
-  let table: ChannelTable | null = null;
+  let table: ChannelTable | null = null, settled = false;
   for (const { link, offer, label } of order) {
     // What is not needed was sent all the same where the shadow is one of the reference's.
-    if (table !== null) {
+    if (settled) {
       if (offer.dump !== null) closeDump(offer.dump);
       continue;
     }
@@ -119,6 +119,12 @@ async function recoverFromFreshest(
     try {
       const dump = await link.take(offer);
       const { sessionId, channels: { size } } = dump;
+      if (size === 0) {
+        closeDump(dump);
+        settled = true;
+        log.info("Recovered 0 channels from {label} shadow: its session is over", { label });
+        continue;
+      }
       const skip = (name: string, reason: string) => {
         failed.push(name);
         log.error("Failed to recover channel '{name}' from {label} shadow: {reason}", {
@@ -133,6 +139,7 @@ async function recoverFromFreshest(
         table = null;
         throw new Error("none of its channels can be");
       }
+      settled = true;
       log.info("Recovered {channels} channels from {label} shadow (session_id={session})", {
         channels: table.size,
         label,

@@ -195,22 +195,34 @@ export class Server {
   /**
    * Stops serving. Where a shadow has the state, everything stays for the next server; otherwise all memory and
    * message buffers are removed.
+   *
+   * @param forget Whether to remove everything all the same, in the shadows too. Default: false.
    */
-  stop(): Promise<void> {
-    return this.#stopped ??= this.#stop();
+  stop(forget = false): Promise<void> {
+    return this.#stopped ??= this.#stop(forget);
   }
 
-  async #stop(): Promise<void> {
+  async #stop(forget: boolean): Promise<void> {
     this.#watch.close();
     this.#cancelAcceptRest();
     this.listener.close();
     this.#cancelOrphanCheck();
     this.#channels?.close();
     for (const session of this.#sessions) session.abandon();
-    const kept = this.keepsState;
+    const kept = this.keepsState && !forget;
+    if (forget) this.#forget();
     await this.replication?.close();
     if (kept) this.table.close();
     else this.table.removeAll();
+  }
+
+  #forget(): void {
+    this.table.announceEnd();
+    for (const { label, connected } of this.replication?.shadows ?? []) {
+      if (!connected) {
+        log.warn("Failed to remove the state from the {label} shadow: it is not connected", { label });
+      }
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

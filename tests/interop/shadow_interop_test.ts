@@ -146,6 +146,20 @@ withEither("a shadow holds exactly what our server has, and forgets what goes", 
   assert(!dump.channels.has("/gone"));
 });
 
+withEither(
+  "a server that forgets at its end leaves no channels there, and the next one begins anew",
+  async ({ shadow }) => {
+    await using before = await Core.start({ primary: shadow });
+    furnish(before);
+    await untilMirrored(shadow, before);
+    before.table.announceEnd();
+    await untilState(shadow, ({ channels }) => channels.size === 0);
+    await before.crash();
+    await using after = await Core.start({ primary: shadow });
+    assert.notEqual(after.table.sessionId, before.table.sessionId);
+  },
+);
+
 withEither("a re-used user id has its own fds and traits there (9.2, 5)", async ({ shadow }) => {
   await using core = await Core.start({ primary: shadow });
   const channel = core.channel("/a");

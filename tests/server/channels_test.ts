@@ -1,9 +1,10 @@
 /** What becomes of channels, their memory and their users, as clients come and go. */
 
 import assert from "node:assert/strict";
+import { systemHost } from "../../server/host.ts";
 import { Server } from "../../server/server.ts";
 import { Ccb, decodeRefs, QueueIndex, Slot } from "../../shm/layout.ts";
-import { bufferName } from "../../shm/buffer_names.ts";
+import { bufferName, splitPath } from "../../shm/buffer_names.ts";
 import { PublishingEnd } from "../../shm/publishing.ts";
 import { ReadingEnd } from "../../shm/reading.ts";
 import { Mapping } from "../../ffi/mapping.ts";
@@ -400,4 +401,31 @@ Deno.test("a server that stops with a shadow leaves everything for the next one,
     await until("the shadow is gone", () => !second.keepsState);
     await second.stop();
     assert.equal(sharedMemoryExists(buffer), false);
+  }));
+
+Deno.test("a server that is to forget leaves nothing, in its shadows neither, and the next one begins anew", () =>
+  withBalancedFds(async () => {
+    const socket = uniqueSocket("server"), shadowSocket = uniqueSocket("shadow");
+    using shadow = Shadow.start({ socket: shadowSocket });
+    const removed: string[] = [];
+    const host = { ...systemHost, removeFile: (path: string) => removed.push(path) > 0 };
+    const first = await Server.start({ socket, shadowSocket, host });
+    using client = await RawClient.connect(socket);
+    for (let i = 0; i < 100; i++) await client.createPublisher(`/mux/${i}`, { mux: "/mux", numSlots: 200 });
+    const path = splitPath(first.sessionId, "/split", 0, { slot: 0 });
+    await client.createPublisher("/split", { useSplitBuffers: true });
+    const metadata = { channelName: "/split", sessionId: first.sessionId, shadowFile: path };
+    const registration = { case: "registerClientBuffer", value: { metadata } } as const;
+    assert.equal((await client.request("registerClientBuffer", registration)).error, "");
+    await until("the shadow has all", () => shadow.state.channels.size === 104);
+    const buffer = bufferName(first.sessionId, "/subspace/ChannelDirectory", 0);
+    assert.equal(sharedMemoryExists(buffer), true);
+    await first.stop(true);
+    await until("the shadow has nothing", () => shadow.state.channels.size === 0);
+    assert.equal(sharedMemoryExists(buffer), false);
+    assert.deepEqual(removed, [path]);
+
+    const second = await Server.start({ socket, shadowSocket });
+    assert.notEqual(second.sessionId, first.sessionId);
+    await second.stop(true);
   }));
