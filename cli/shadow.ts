@@ -87,8 +87,11 @@ export const program: Program<typeof flags> = {
       getLogger(["subspace", "shadow"]).warning("{fewFds}", { fewFds });
     }
     using stack = new DisposableStack();
+    const service = stack.use(new Service());
     try {
       stack.use(Shadow.start({
+        keeper: service.managed ? service : null,
+        kept: service.takeFds(),
         socket: values.socket,
         stallMs: values.dump_timeout,
         connectionsMax: values.max_connections,
@@ -100,7 +103,6 @@ export const program: Program<typeof flags> = {
     } catch (error) {
       throw startError("Error running shadow process", error);
     }
-    const service = stack.use(new Service());
     service.ready(`listening on ${values.socket}`);
     await stopping;
     service.stopping();

@@ -4,7 +4,10 @@ import { SystemError } from "./errno.ts";
 import { errno, libc } from "./libc.ts";
 
 const F_DUPFD_CLOEXEC = 1030;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const F_GETFL = 3;
+const O_ACCMODE = 3;
 const F_SETFL = 4;
 const O_NONBLOCK = 0o4000;
 const EPOLL_CLOEXEC = 0o2000000;
@@ -101,6 +104,34 @@ export class Fd implements Disposable {
       stored += count;
     }
     return stored;
+  }
+
+  /**
+   * Writes a part of a file, and leaves the file position as it is.
+   *
+   * @throws {SystemError} If there is no room for all of it.
+   */
+  writeAt(offset: number, bytes: Uint8Array<ArrayBuffer>): void {
+    for (let written = 0; written < bytes.length;) {
+      const rest = bytes.subarray(written);
+      const count = libc.pwrite(this.number, rest, rest.length, BigInt(offset + written));
+      if (count < 0) throw new SystemError(`write ${this.kind}`, errno());
+      written += count;
+    }
+  }
+
+  /** Keeps programs that this process starts from getting it too: what was inherited itself lacks that. */
+  setCloseOnExec(): void {
+    if (libc.fcntl(this.number, F_SETFD, FD_CLOEXEC) < 0) {
+      throw new SystemError(`change ${this.kind} fd`, errno());
+    }
+  }
+
+  /** Whether it was opened for writing, alone or beside reading. */
+  get writable(): boolean {
+    const flags = libc.fcntl(this.number, F_GETFL, 0);
+    if (flags < 0) throw new SystemError(`look at ${this.kind} fd`, errno());
+    return (flags & O_ACCMODE) !== 0;
   }
 
   setNonBlocking(on: boolean): void {

@@ -43,6 +43,16 @@ export function createMemory(name: string, byteLength: number): Fd {
   }
 }
 
+/**
+ * Creates an empty anonymous file, which grows with what is written to it.
+ *
+ * @param name Shown in `/proc/PID/fd`; need not be unique.
+ * @throws {SystemError} If there is no memory or no fd left.
+ */
+export function createFile(name: string): Fd {
+  return Fd.from(libc.memfd_create(cstring(name), MFD_CLOEXEC), "memory file", `create memory file ${name}`);
+}
+
 /** How a named memory object is opened. */
 export interface NamedOptions {
   /** Creates the object; fails with `EEXIST` where there is one. Default: false. */

@@ -1,14 +1,19 @@
-/** Telling the service manager how this process is: the protocol of `sd_notify(3)`, without any library. */
+/**
+ * Telling the service manager how this process is, and leaving fds with it: the protocols of `sd_notify(3)` and
+ * `sd_listen_fds(3)`, without any library.
+ */
 
+import { SystemError } from "./errno.ts";
 import { Fd } from "./fd.ts";
 import { cstring, libc } from "./libc.ts";
+import { sendMessage } from "./message.ts";
 
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
-const MSG_DONTWAIT = 0x40;
-const MSG_NOSIGNAL = 0x4000;
 const PATH_BYTES_MAX = 108;
+/** Where the fds begin that a service manager passes. */
+const LISTEN_FDS_START = 3;
 
 /** A variable of the environment, without permission of the runtime's; null where it is not set. */
 function environment(name: string): string | null {
@@ -50,19 +55,41 @@ export class ServiceManager implements Disposable {
     return microseconds / 2000;
   }
 
-  /** Sends assignments such as `READY=1`, one a line. One that cannot be sent is lost: nobody waits. */
-  tell(...assignments: string[]): void {
-    if (this.socket === null) return;
-    const bytes = new TextEncoder().encode(assignments.join("\n"));
-    const { address } = this;
-    libc.sendto(
-      this.socket.number,
-      bytes,
-      bytes.length,
-      MSG_DONTWAIT | MSG_NOSIGNAL,
-      address,
-      address.length,
-    );
+  /**
+   * Sends assignments such as `READY=1`, one a line. Never waits.
+   *
+   * @param fd Sent with them: `FDSTORE=1` leaves it with the manager.
+   * @returns Whether they went out. Where they did not, its queue is full, or nobody is there.
+   */
+  tell(assignments: readonly string[], fd?: Fd): boolean {
+    const { socket, address } = this;
+    // Each time anew: the manager may have started again, with another socket of that name.
+    if (socket === null || libc.connect(socket.number, address, address.length) < 0) return false;
+    try {
+      const bytes = new TextEncoder().encode(assignments.join("\n"));
+      return sendMessage(socket, bytes, fd === undefined ? [] : [fd]) > 0;
+    } catch (error) {
+      if (error instanceof SystemError) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Takes the fds that it passed to this process, by their names; of several with one name, the first. They are the
+   * caller's to close. Once: a second call would take what is somebody else's by then.
+   */
+  takeFds(): Map<string, Fd> {
+    const taken = new Map<string, Fd>();
+    const count = Number(environment("LISTEN_FDS"));
+    if (Number(environment("LISTEN_PID")) !== Deno.pid || !(count > 0)) return taken;
+    const names = (environment("LISTEN_FDNAMES") ?? "").split(":");
+    for (let i = 0; i < count; i++) {
+      const fd = Fd.adopt(LISTEN_FDS_START + i, "passed");
+      fd.setCloseOnExec();
+      if (taken.has(names[i] ?? "")) fd.close();
+      else taken.set(names[i] ?? "", fd);
+    }
+    return taken;
   }
 
   [Symbol.dispose](): void {

@@ -103,7 +103,7 @@ export class Generations implements Disposable {
     if (event.case === "init") {
       return this.#begin({ message, fds: [...fds] }, event.value.generation, wentBack);
     }
-    if (event.case === "resume") return;
+    if (event.case === "resume") return this.abandon();
     const unfinished = this.#unfinished;
     if (event.case === "stateComplete") {
       if (unfinished?.announced) this.#finish(unfinished, offset);

@@ -22,6 +22,7 @@ import { tryReceiveEvent } from "../wire/shadow_link.ts";
 import { sendDump, sendHeader, type StateDump } from "../wire/state_dump.ts";
 import { ShadowCounters } from "./counters.ts";
 import { logEvent } from "./event_log.ts";
+import { FdStore, type Keeper, restore } from "./fd_store.ts";
 import { Generations } from "./generations.ts";
 
 const log = getLogger(["subspace", "shadow"]);
@@ -44,6 +45,10 @@ export interface ShadowOptions {
   writers?: AccessRules;
   /** The machine's sockets and clock. Default: those of this one. */
   system?: System;
+  /** Who keeps the state when this process dies. Default: nobody. */
+  keeper?: Keeper | null;
+  /** What the keeper kept, by name; owned by the shadow from now on. Default: nothing. */
+  kept?: ReadonlyMap<string, Fd>;
 }
 
 /** Events of one connection before the others get their turn. */
@@ -86,6 +91,7 @@ export class Shadow implements Disposable {
   /** The oldest first. */
   readonly #links = new Set<Link>();
   #writer: Link | null = null;
+  readonly #store: FdStore | null;
   readonly #readers: AccessPolicy;
   readonly #writers: AccessPolicy;
   /** What this shadow did, and what it refused. */
@@ -101,10 +107,14 @@ export class Shadow implements Disposable {
       readers: {},
       writers: {},
       system: operatingSystem,
+      keeper: null,
+      kept: new Map(),
       ...options,
     };
-    this.#system = this.#options.system;
-    this.#generations = new Generations(() => this.#system.monotonicNs());
+    const { keeper, kept, system } = this.#options;
+    this.#system = system;
+    this.#generations = new Generations(() => system.monotonicNs());
+    this.#store = keeper === null ? null : new FdStore(keeper, kept.keys(), system);
     this.#readers = new AccessPolicy(uid(), this.#options.readers);
     this.#writers = new AccessPolicy(uid(), this.#options.writers);
     const { socket } = options, previous = previousSocket(socket);
@@ -117,7 +127,19 @@ export class Shadow implements Disposable {
       this.stop();
       throw error;
     }
+    this.#restore(kept);
     log.info("Shadow listening on {socket}", { socket });
+  }
+
+  #restore(kept: ReadonlyMap<string, Fd>): void {
+    const events = restore(kept, this.#generations);
+    closeAll(kept.values());
+    this.#store?.tidy(this.#generations);
+    if (events === 0) return;
+    log.info("Recovered {channels} channels from the service manager (session_id={session})", {
+      channels: this.state.channels.size,
+      session: this.state.sessionId,
+    });
   }
 
   /** Opens a door. A name that would be cut off, and so be another door's, gets none. */
@@ -173,6 +195,7 @@ export class Shadow implements Disposable {
       listener.close();
     }
     this.disconnect();
+    this.#store?.[Symbol.dispose]();
     this.#generations[Symbol.dispose]();
   }
 
@@ -292,6 +315,7 @@ export class Shadow implements Disposable {
       link.connection.close(error as Error);
       return;
     }
+    this.#store?.note(message, fds, link.door.previous);
     try {
       this.#generations.apply(message, fds, link.door.previous);
       this.counters.events++;
@@ -300,6 +324,7 @@ export class Shadow implements Disposable {
       this.counters.eventsFailed++;
       log.error("Shadow: event handling failed: {reason}", { reason: reasonOf(error) });
     }
+    this.#store?.tidy(this.#generations);
     if (this.#generations.heldFds > this.#options.heldFdsMax) this.#dropSlowest();
   }
 

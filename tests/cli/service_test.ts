@@ -2,18 +2,26 @@ import assert from "node:assert/strict";
 import { serverFlags } from "../../cli/server_flags.ts";
 import { type Flags, parseFlags } from "../../cli/flags.ts";
 import { program as shadowProgram } from "../../cli/shadow.ts";
-import { Fd } from "../../ffi/fd.ts";
+import { Client } from "../../mod.ts";
+import { closeAll, Fd } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
-import { until } from "../deployment.ts";
+import { receiveMessage } from "../../ffi/message.ts";
+import { startServer, until } from "../deployment.ts";
 import { inRepository, mayRun, Program, uniqueSocket } from "../program.ts";
 
 const [AF_UNIX, SOCK_DGRAM_NONBLOCK, HEADER_BYTES] = [1, 2 | 0o4000, 2];
+const [F_DUPFD, FDS_START, FDS_ASIDE] = [0, 3, 100];
+
+/** What puts fds where a program is to find them. */
+const PERL = "/usr/bin/perl";
 
 /** A service manager as a program sees it. */
 class Manager implements Disposable {
   readonly #socket = Fd.from(libc.socket(AF_UNIX, SOCK_DGRAM_NONBLOCK, 0), "socket", "create a socket");
   /** All that it was told, one assignment an element. */
   readonly told: string[] = [];
+  /** The fds that were left with it, by name. */
+  readonly kept = new Map<string, Fd>();
 
   constructor(readonly name: string) {
     const address = new Uint8Array(HEADER_BYTES + 1 + name.length);
@@ -28,26 +36,74 @@ class Manager implements Disposable {
     return Program.start(Deno.execPath(), [...run, ...args], { NOTIFY_SOCKET: `@${this.name}`, ...env });
   }
 
+  /** Starts a program anew, with what it left here, as `sd_listen_fds(3)` has it. */
+  restart(program: string, args: string[]): Program {
+    // Out of the way of the numbers that they are to have; not closed on exec.
+    const aside = [...this.kept.values()].map((fd) =>
+      Fd.from(libc.fcntl(fd.number, F_DUPFD, FDS_ASIDE), "passed", "duplicate")
+    );
+    const moves = aside.map(({ number }, i) => `dup2(${number}, ${FDS_START + i}); close(${number});`).join(
+      " ",
+    );
+    const script = `use POSIX; ${moves} $ENV{LISTEN_PID} = $$; exec @ARGV`;
+    const run = ["run", "--no-prompt", "--allow-ffi", inRepository(`cli/${program}.ts`)];
+    try {
+      return Program.start(PERL, ["-e", script, Deno.execPath(), ...run, ...args], {
+        NOTIFY_SOCKET: `@${this.name}`,
+        LISTEN_FDS: String(aside.length),
+        LISTEN_FDNAMES: [...this.kept.keys()].join(":"),
+      });
+    } finally {
+      closeAll(aside);
+    }
+  }
+
   isTold(assignment: string, times = 1): Promise<unknown> {
     return until(`the manager is told ${assignment}`, () => {
-      const bytes = new Uint8Array(4096);
-      for (let count = 1; count > 0;) {
-        count = libc.read(this.#socket.number, bytes, bytes.length);
-        if (count > 0) this.told.push(...new TextDecoder().decode(bytes.subarray(0, count)).split("\n"));
-      }
+      this.listen();
       return this.told.filter((it) => it === assignment).length >= times;
     });
   }
 
+  /** Takes what it is told. */
+  listen(): void {
+    const bytes = new Uint8Array(4096);
+    for (
+      let got = receiveMessage(this.#socket, bytes);
+      got !== null;
+      got = receiveMessage(this.#socket, bytes)
+    ) {
+      const assignments = new TextDecoder().decode(bytes.subarray(0, got.byteLength)).split("\n");
+      this.told.push(...assignments);
+      const name = assignments.find((it) => it.startsWith("FDNAME="))?.slice(7);
+      if (name === undefined) continue;
+      if (assignments.includes("FDSTORE=1") && !this.kept.has(name)) this.kept.set(name, got.fds[0]);
+      else closeAll(got.fds);
+      if (!assignments.includes("FDSTOREREMOVE=1")) continue;
+      this.kept.get(name)?.close();
+      this.kept.delete(name);
+    }
+  }
+
   [Symbol.dispose](): void {
     this.#socket.close();
+    closeAll(this.kept.values());
   }
 }
 
-function test(name: string, fn: (manager: Manager) => Promise<void>): void {
+function exists(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
+
+function test(name: string, fn: (manager: Manager) => Promise<void>, needs?: string): void {
+  const lacks = !mayRun ? "permission to run" : needs !== undefined && !exists(needs) ? needs : null;
   Deno.test({
-    name: name + (mayRun ? "" : " (skipped: needs permission to run)"),
-    ignore: !mayRun,
+    name: name + (lacks === null ? "" : ` (skipped: needs ${lacks})`),
+    ignore: lacks !== null,
     fn: async () => {
       using manager = new Manager(uniqueSocket("manager"));
       await fn(manager);
@@ -77,6 +133,40 @@ test("a server tells that it lives as often as it is to, and is ready only when 
   server.signal("SIGTERM");
   await manager.isTold("STOPPING=1");
 });
+
+test(
+  "a shadow that is killed together with the server comes back with all fds, and the server from it",
+  async (manager) => {
+    const [shadowSocket, serverSocket] = [uniqueSocket("shadow"), uniqueSocket("server")];
+    await using shadow = manager.start("shadow", [`--socket=${shadowSocket}`]);
+    await manager.isTold("READY=1");
+    await using server = await startServer("ours", serverSocket, [shadowSocket]);
+    await using client = await Client.connect({ socket: serverSocket });
+    using publisher = await client.createPublisher("kept", { slotBytes: 64, numSlots: 8, reliable: true });
+    using subscriber = await client.createSubscriber("kept", { reliable: true });
+    await publisher.send(new Uint8Array([1]));
+    // The two server channels and ours, a publisher or subscriber with its eventfd each, and the system block.
+    await until("all is kept", () => {
+      manager.listen();
+      return [...manager.kept.keys()].filter((name) => name.startsWith("eventfd-")).length >= 4;
+    });
+    manager.listen();
+
+    await Promise.all([server.kill(), shadow.kill()]);
+    await using restarted = manager.restart("shadow", [`--socket=${shadowSocket}`]);
+    await restarted.line(/Recovered 3 channels from the service manager/);
+    await using next = await startServer("ours", serverSocket, [shadowSocket]);
+    await next.line(/Recovered 3 channels from primary shadow/).catch((e) => {
+      console.log(restarted.lines, manager.kept);
+      throw e;
+    });
+    await publisher.send(new Uint8Array([2]));
+    const messages: number[] = [];
+    for await (const { data } of subscriber) if (messages.push(data[0]) === 2) break;
+    assert.deepEqual(messages, [1, 2]);
+  },
+  PERL,
+);
 
 Deno.test({
   name: "the units give the programs flags that they have (needs permission to read)",
