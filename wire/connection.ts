@@ -58,9 +58,23 @@ interface Outbound {
 }
 
 /** Fds that a read brought; `end` is the stream position behind that read. */
-interface Arrival {
+export interface Arrival {
   readonly end: number;
   readonly fds: Fd[];
+}
+
+/** All that a connection is beside its socket, for another process to go on with it. */
+export interface ConnectionState {
+  /** A message whose fds are still to come; null for none. */
+  readonly pending: Uint8Array | null;
+  /** Those of its fds that have come. */
+  readonly pendingFds: readonly Fd[];
+  /** What was received behind it. */
+  readonly input: Uint8Array;
+  /** The fds that came with that, positions counted from its beginning. */
+  readonly arrivals: readonly Arrival[];
+  /** What is still to be sent. */
+  readonly outbound: readonly { readonly bytes: Uint8Array<ArrayBuffer>; readonly fds: Fd[] }[];
 }
 
 const HEADER_BYTES = 4;
@@ -79,7 +93,8 @@ export function frame(message: Uint8Array, extraBytes = 0): Uint8Array<ArrayBuff
 /** One end of a stream socket that carries framed messages and fds. */
 export class Connection implements Disposable {
   readonly #limits: Required<ConnectionLimits>;
-  readonly #watch: Watch;
+  /** null while it is suspended. */
+  #watch: Watch | null = null;
   #input = new Uint8Array(READ_BYTES);
   #start = 0;
   #end = 0;
@@ -87,7 +102,7 @@ export class Connection implements Disposable {
   #position = 0;
   #arrivals: Arrival[] = [];
   /** A message whose fds are still to come. */
-  #pending: { codec: Codec<unknown>; message: unknown } | null = null;
+  #pending: { codec: Codec<unknown> | null; message: unknown; bytes: Uint8Array } | null = null;
   #frameFds: Fd[] = [];
   #ended = false;
 
@@ -107,11 +122,13 @@ export class Connection implements Disposable {
   /**
    * @param socket Non-blocking; owned by the connection from now on.
    * @param system What the socket is one of.
+   * @param state Of the connection that this one goes on with, whose fds are its own from now on. It is suspended then.
    */
   constructor(
     readonly socket: Fd,
     limits: ConnectionLimits = {},
     private readonly system: System = operatingSystem,
+    state: ConnectionState | null = null,
   ) {
     this.#limits = {
       frameBytesMax: limits.frameBytesMax ?? 64 * 1024 * 1024,
@@ -119,11 +136,54 @@ export class Connection implements Disposable {
       outboundBytesMax: limits.outboundBytesMax ?? 64 * 1024 * 1024,
       outboundFdsMax: limits.outboundFdsMax ?? 16384,
     };
-    this.#watch = system.watch(
-      socket,
-      Ready.readable | Ready.writable | Ready.edge,
-      (ready) => this.#ready(ready),
-    );
+    if (state === null) this.#startWatching();
+    else this.#adopt(state);
+  }
+
+  #startWatching(): void {
+    const events = Ready.readable | Ready.writable | Ready.edge;
+    this.#watch = this.system.watch(this.socket, events, (ready) => this.#ready(ready));
+  }
+
+  #adopt({ pending, pendingFds, input, arrivals, outbound }: ConnectionState): void {
+    if (pending !== null) this.#pending = { codec: null, message: null, bytes: pending };
+    this.#frameFds.push(...pendingFds);
+    this.#input = new Uint8Array(Math.max(READ_BYTES, input.length));
+    this.#input.set(input);
+    this.#end = input.length;
+    this.#arrivals.push(...arrivals);
+    for (const { bytes, fds } of outbound) this.#put(bytes, 0, fds);
+  }
+
+  /** Whether it leaves its socket alone, so that another process may go on with it. */
+  get suspended(): boolean {
+    return this.#watch === null && !this.#closed;
+  }
+
+  /**
+   * Leaves the socket alone until `resume`: nothing is received, and what is sent waits.
+   *
+   * @returns What the connection is by then. The fds are borrowed.
+   */
+  suspend(): ConnectionState {
+    this.#watch?.close();
+    this.#watch = null;
+    return {
+      pending: this.#pending?.bytes ?? null,
+      pendingFds: this.#frameFds,
+      input: this.#input.slice(this.#start, this.#end),
+      arrivals: this.#arrivals.map(({ end, fds }) => ({ end: end - this.#position, fds })),
+      outbound: this.#outbound.map(({ bytes, sent, fds }) => ({ bytes: bytes.subarray(sent), fds })),
+    };
+  }
+
+  /** Goes on after `suspend`, or with the state that it was made of. */
+  resume(): void {
+    if (!this.suspended) return;
+    this.#startWatching();
+    this.#flush();
+    this.#wakeReader?.();
+    this.onReadable?.();
   }
 
   get closed(): boolean {
@@ -160,7 +220,7 @@ export class Connection implements Disposable {
    * @returns null where it is not, or where the connection is closed (see `closed` and `failure`).
    */
   tryReceive<Message>(codec: Codec<Message>): Incoming<Message> | null {
-    while (!this.#closed) {
+    while (!this.#closed && !this.suspended) {
       try {
         const incoming = this.#parse(codec);
         if (incoming !== null) return incoming;
@@ -189,15 +249,11 @@ export class Connection implements Disposable {
   }
 
   #parse<Message>(codec: Codec<Message>): Incoming<Message> | null {
-    let message: Message;
-    if (this.#pending?.codec === codec) message = this.#pending.message as Message;
-    else {
-      const bytes = this.#parseFrame();
-      if (bytes === null) return null;
-      message = codec.decode(bytes);
-    }
+    const pending = this.#pending, bytes = pending?.bytes ?? this.#parseFrame();
+    if (bytes === null) return null;
+    const message = pending?.codec === codec ? pending.message as Message : codec.decode(bytes);
     const fds = codec.fdsFollow(message) ? this.#parseFds() : [];
-    this.#pending = fds === null ? { codec, message } : null;
+    this.#pending = fds === null ? { codec, message, bytes } : null;
     return fds === null ? null : { message, fds };
   }
 
@@ -311,19 +367,23 @@ export class Connection implements Disposable {
   #enqueue(bytes: Uint8Array<ArrayBuffer>, fds: readonly Fd[]): void {
     if (this.#closed) return;
     try {
-      const sent = this.#outbound.length === 0 ? this.#trySend(bytes, fds) : 0;
+      const sent = this.#outbound.length === 0 && !this.suspended ? this.#trySend(bytes, fds) : 0;
       if (sent === bytes.length) return;
       // The sender's fds may be closed before their turn comes, and their numbers used again.
-      const own = sent === 0 ? duplicateAll(fds) : [];
-      this.#outbound.push({ bytes, sent, fds: own });
-      this.#outboundBytes += bytes.length - sent;
-      this.#outboundFds += own.length;
+      this.#put(bytes, sent, sent === 0 ? duplicateAll(fds) : []);
     } catch (error) {
       this.close(error as Error);
     }
   }
 
+  #put(bytes: Uint8Array<ArrayBuffer>, sent: number, fds: Fd[]): void {
+    this.#outbound.push({ bytes, sent, fds });
+    this.#outboundBytes += bytes.length - sent;
+    this.#outboundFds += fds.length;
+  }
+
   #flush(): void {
+    if (this.suspended) return;
     while (this.#outbound.length > 0 && !this.#closed) {
       const next = this.#outbound[0];
       try {
@@ -386,7 +446,8 @@ export class Connection implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#failure = failure;
-    this.#watch.close();
+    this.#watch?.close();
+    this.#watch = null;
     this.socket.close();
     for (const { fds } of this.#arrivals.splice(0)) closeAll(fds);
     for (const { fds } of this.#outbound.splice(0)) closeAll(fds);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createEventFd } from "../../ffi/eventfd.ts";
-import { closeAll, type Fd } from "../../ffi/fd.ts";
+import { closeAll, duplicateAll, type Fd } from "../../ffi/fd.ts";
 import { receiveMessage, sendMessage } from "../../ffi/message.ts";
 import { socketPair } from "../../ffi/unix_socket.ts";
 import {
@@ -37,6 +37,18 @@ function connect(limits?: ConnectionLimits): { connection: Connection; peer: Fd 
       peer.close();
     },
   };
+}
+
+/** The same connection as another process would have it, with duplicates of its fds. */
+function moveTo(connection: Connection): Connection {
+  const state = connection.suspend();
+  const copy = <T extends { readonly fds: Fd[] }>(item: T): T => ({ ...item, fds: duplicateAll(item.fds) });
+  return new Connection(connection.socket.duplicate(), {}, undefined, {
+    ...state,
+    pendingFds: duplicateAll(state.pendingFds),
+    arrivals: state.arrivals.map(copy),
+    outbound: state.outbound.map(copy),
+  });
 }
 
 /** What a connection does with these sends, each with that many fds: the messages, and why it ended. */
@@ -210,3 +222,96 @@ Deno.test("memory grows with what arrives, not with what is announced", async ()
   pair.peer.close();
   assert.equal(await pair.connection.receive(codec), null);
 });
+
+Deno.test("a connection goes on elsewhere at any byte: nothing is lost, twice or out of order", () =>
+  withBalancedFds(async () => {
+    const sends: [Uint8Array<ArrayBuffer>, number][] = [
+      [frame(bytes("one")), 0],
+      [frame(bytes("F three fds, in two frames")), 0],
+      [total(3), 2],
+      [total(3), 1],
+      [frame(bytes("two")), 0],
+      [frame(bytes("F one")), 0],
+      [total(1), 1],
+    ];
+    const pieces = sends.flatMap(([data, count]): [Uint8Array<ArrayBuffer>, number][] =>
+      Array.from(data, (_, i) => [data.slice(i, i + 1), i === 0 ? count : 0])
+    );
+    for (let moveAt = 0; moveAt <= pieces.length; moveAt++) {
+      using pair = connect();
+      let { connection } = pair;
+      const received: [string, number][] = [];
+      const take = () => {
+        for (let next = connection.tryReceive(codec); next !== null; next = connection.tryReceive(codec)) {
+          received.push([next.message, next.fds.length]);
+          closeAll(next.fds);
+        }
+      };
+      for (const [i, [data, count]] of pieces.entries()) {
+        const fds = Array.from({ length: count }, () => createEventFd());
+        sendMessage(pair.peer, data, fds);
+        closeAll(fds);
+        // What is received, and what is not yet, at the moment of the move.
+        if (i % 2 === 0) take();
+        if (i !== moveAt) continue;
+        const moved = moveTo(connection);
+        connection.close();
+        connection = moved;
+        take();
+        assert.deepEqual(connection.suspended, true);
+        connection.resume();
+      }
+      pair.peer.close();
+      while (!connection.closed) {
+        const next = await connection.receive(codec);
+        if (next === null) break;
+        received.push([next.message, next.fds.length]);
+        closeAll(next.fds);
+      }
+      assert.equal(connection.failure, null);
+      assert.deepEqual(received, [["one", 0], ["F three fds, in two frames", 3], ["two", 0], ["F one", 1]]);
+    }
+  }));
+
+Deno.test("what a connection could not send yet is sent by the one that goes on with it", () =>
+  withBalancedFds(async () => {
+    using pair = connect();
+    const peer = new Connection(pair.peer);
+    const message = (i: number) => new Uint8Array(100_000).fill(i);
+    const echo: Codec<Uint8Array> = { decode: (bytes) => bytes, fdsFollow: () => true };
+    using fd = createEventFd();
+    let { connection } = pair;
+    const sent = 30;
+    for (let i = 0; i < sent; i++) {
+      connection.send(message(i), i % 3 === 0 ? [fd, fd] : []);
+      if (i % 7 !== 0) continue;
+      const moved = moveTo(connection);
+      connection.close();
+      connection = moved;
+      if (i % 2 === 0) connection.resume();
+    }
+    connection.resume();
+    for (let i = 0; i < sent; i++) {
+      const { message: received, fds } = (await peer.receive(echo))!;
+      assert.deepEqual(received, message(i));
+      assert.equal(fds.length, i % 3 === 0 ? 2 : 0);
+      closeAll(fds);
+    }
+    connection.close();
+    peer.close();
+  }));
+
+Deno.test("a suspended connection that is resumed goes on as if nothing had been", () =>
+  withBalancedFds(async () => {
+    using pair = connect();
+    const { connection } = pair;
+    const waiting = connection.receive(codec);
+    connection.suspend();
+    sendMessage(pair.peer, frame(bytes("early")), []);
+    connection.send(bytes("late"));
+    assert.equal(connection.tryReceive(codec), null);
+    assert.equal(receiveMessage(pair.peer, new Uint8Array(100)), null);
+    connection.resume();
+    assert.equal((await waiting)!.message, "early");
+    assert.equal(receiveMessage(pair.peer, new Uint8Array(100))!.byteLength, 8);
+  }));
