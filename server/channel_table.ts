@@ -465,20 +465,21 @@ export class ChannelTable implements ReplicationSource, Disposable {
   }
 
   #restoreUsers(channel: Channel, record: ChannelRecord): void {
-    for (const user of restoreUsers(channel, record)) {
-      this.#orphans.add(user);
-      if (user.kind === "publisher" && this.#isDead(user.record.info.processId)) {
-        channel.physical.registry.clearHazard(user.id);
-      }
-    }
+    for (const user of restoreUsers(channel, record)) this.#orphans.add(user);
   }
 
   /**
-   * The last step of a recovery, when all channels are there: their memory is made to agree with their users.
+   * The last step of a recovery, when all channels are there: their memory is made to agree with their users. Before
+   * it, nothing in their memory has changed.
    *
    * @throws {Error} If a queue arena contradicts itself.
    */
   finishRecovery(): void {
+    for (const { kind, id, channel, record } of this.#orphans) {
+      if (kind === "publisher" && this.#isDead(record.info.processId)) {
+        channel.physical.registry.clearHazard(id);
+      }
+    }
     for (const channel of this.#channels.values()) if (!channel.isVirtual) reconcile(channel.physical);
   }
 

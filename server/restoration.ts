@@ -71,7 +71,7 @@ export function physicalFromRecord(
   return physical;
 }
 
-/** Adds the users of a record to its channel, as orphans. */
+/** Adds the users of a record to its channel, as orphans. Nothing in the channel's memory changes: see `reconcile`. */
 export function restoreUsers(channel: Channel, record: ChannelRecord): User[] {
   const { physical } = channel;
   const users: User[] = [];
@@ -98,9 +98,6 @@ export function restoreUsers(channel: Channel, record: ChannelRecord): User[] {
     };
     channel.subscribers.set(id, user);
     users.push(user);
-    const known = !physical.isPlaceholder && physical.blocks.hasSubscriber(id);
-    giveQueue(physical.registry, user);
-    physical.registry.addSubscriber(id, channel.vchanId, !known);
   }
   for (const user of users) {
     physical.userIds.reserve(user.id);
@@ -129,20 +126,25 @@ export function giveQueue(registry: Registry, subscriber: Subscriber): void {
 }
 
 /**
- * Makes a channel's memory agree with its users, whatever the moment was at which the last server died: queues and
- * subscribers that belong to nobody go, and the counters say what is there.
+ * Makes a channel's memory agree with its users, whatever the moment was at which the last server died: subscribers are
+ * there with their queues, queues and subscribers that belong to nobody go, and the counters say what is there. Changes
+ * nothing where it agrees already.
  *
  * @throws {ControlBlockError} If the queue arena contradicts itself.
  */
 export function reconcile(physical: PhysicalChannel): void {
-  const users = [...physical.users()];
+  const users = [...physical.users()], { blocks, registry } = physical;
+  for (const user of users) {
+    if (user.kind === "publisher") continue;
+    const known = !physical.isPlaceholder && blocks.hasSubscriber(user.id);
+    giveQueue(registry, user);
+    registry.addSubscriber(user.id, user.channel.vchanId, !known);
+  }
   const count = (kind: User["kind"], reliable: boolean) =>
     users.filter((user) => user.kind === kind && (!reliable || user.record.info.isReliable)).length;
   const present = new Set(users.filter(({ kind }) => kind === "subscriber").map(({ id }) => id));
-  for (const id of physical.blocks.subscribers()) {
-    if (!present.has(id)) physical.registry.removeSubscriber(id, false);
-  }
-  physical.registry.reconcileQueues();
+  for (const id of blocks.subscribers()) if (!present.has(id)) registry.removeSubscriber(id, false);
+  registry.reconcileQueues();
   physical.counters.restate(
     count("publisher", false),
     count("publisher", true),
