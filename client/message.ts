@@ -2,6 +2,7 @@
 
 import { Prefix, PrefixFlag } from "../shm/layout.ts";
 import type { ReadingEnd } from "../shm/reading.ts";
+import { SubscriberStruct } from "../shm/structs.ts";
 import type { Codec } from "./codec.ts";
 import type { VirtualChannelNames } from "./virtual_channels.ts";
 
@@ -22,39 +23,36 @@ export class Message<Value = Uint8Array> implements Disposable {
   readonly #end: ReadingEnd;
   readonly #slotId: number;
   readonly #layout: MessageLayout<Value>;
-  readonly #released: () => void;
   readonly #channels: VirtualChannelNames;
-  #slot: Uint8Array<ArrayBuffer> | null = null;
-  #size = 0;
   #data = new Uint8Array();
-  #ordinal = 0;
-  #held = false;
+  /** Index of the buffer that `#data` is in. */
+  #buffer = -1;
+  #ordinalLow = 0;
+  #ordinalHigh = 0;
   #checksumError = false;
 
   constructor(
     end: ReadingEnd,
     slotId: number,
     layout: MessageLayout<Value>,
-    released: () => void,
     channels: VirtualChannelNames,
   ) {
     this.#end = end;
     this.#slotId = slotId;
     this.#layout = layout;
-    this.#released = released;
     this.#channels = channels;
   }
 
   /** For its subscriber: this is the message that was read last now. */
   take(): this {
-    const slot = this.#end.slotView, size = this.#end.size;
-    if (slot !== this.#slot || size !== this.#size) {
-      this.#slot = slot;
-      this.#size = size;
-      this.#data = slot.subarray(0, size);
+    const { fields } = this.#end, buffer = fields[SubscriberStruct.bufferIndex / 4];
+    // Views of a buffer that was unmapped in the meantime are empty.
+    if (this.#data.length !== fields[SubscriberStruct.messageSize / 4] || this.#buffer !== buffer) {
+      this.#data = this.#end.payload;
+      this.#buffer = buffer;
     }
-    this.#ordinal = this.#end.ordinal;
-    this.#held = true;
+    this.#ordinalLow = fields[SubscriberStruct.ordinal / 4];
+    this.#ordinalHigh = fields[SubscriberStruct.ordinal / 4 + 1];
     this.#checksumError = false;
     return this;
   }
@@ -69,7 +67,7 @@ export class Message<Value = Uint8Array> implements Disposable {
 
   /** Its number in the channel, of all publishers together; from 1 on. */
   get ordinal(): number {
-    return this.#ordinal;
+    return this.#ordinalLow + this.#ordinalHigh * 0x1_0000_0000;
   }
 
   /** When it was published: CLOCK_MONOTONIC in nanoseconds. To be read while it is held. */
@@ -140,7 +138,6 @@ export class Message<Value = Uint8Array> implements Disposable {
   /** For its subscriber: only its first bytes are for the user. */
   shorten(bytes: number): void {
     if (bytes < this.#data.length) this.#data = this.#data.subarray(0, bytes);
-    this.#size = bytes;
   }
 
   /** Its slot in the channel. */
@@ -150,20 +147,12 @@ export class Message<Value = Uint8Array> implements Disposable {
 
   /** Whether it is held still. */
   get held(): boolean {
-    return this.#held;
+    return this.#end.holds(this.#slotId);
   }
 
   /** Lets it go. Does nothing the second time. */
   release(): void {
-    if (!this.#held) return;
-    this.#held = false;
     this.#end.release(this.#slotId);
-    this.#released();
-  }
-
-  /** For its subscriber: it was released with all others. */
-  expire(): void {
-    this.#held = false;
   }
 
   [Symbol.dispose](): void {

@@ -105,8 +105,11 @@ export class Subscriber<Value = Uint8Array>
   processAll(process: (message: Message<Value>) => void): number {
     let count = 0;
     for (let message = this.read(); message !== null; message = this.read(), count++) {
-      using held = message;
-      process(held);
+      try {
+        process(message);
+      } finally {
+        message.release();
+      }
     }
     return count;
   }
@@ -208,7 +211,6 @@ export class Subscriber<Value = Uint8Array>
       end,
       slotId,
       attached.layout,
-      () => this.#registration.released(attached),
       this.#registration.virtualChannels,
     );
   }

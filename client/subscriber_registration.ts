@@ -104,12 +104,6 @@ export class SubscriberRegistration<Value> {
     return attached;
   }
 
-  /** A message was let go: there may be room for another. */
-  released(attached: AttachedSubscriber<Value>): void {
-    if (attached === this.#attached) this.#waiter?.look();
-    else if (attached.end?.active === 0) this.#dispose(attached);
-  }
-
   /** Makes the server forget it, and lets everything go at once. */
   close(): Promise<void> {
     return this.#closing ??= this.#close();
@@ -146,6 +140,7 @@ export class SubscriberRegistration<Value> {
         if (attached !== known) this.#leave();
         this.#attached = attached;
         this.#setTrigger(trigger);
+        attached.end?.setOwnTrigger(this.#waiter!.fdNumber);
         this.#setPeers(attached, peers, body.numPubUpdates & 0xffff);
         return attached === known;
       } catch (error) {
@@ -188,13 +183,13 @@ export class SubscriberRegistration<Value> {
   #leave(): void {
     const attached = this.#attached;
     if (attached === null) return;
-    if ((attached.end?.active ?? 0) > 0) this.#outdated.add(attached);
-    else this.#dispose(attached);
+    this.#outdated.add(attached);
+    if (attached.end === null) this.#dispose(attached);
+    else attached.end.leave(() => this.#dispose(attached));
   }
 
   #dispose(attached: AttachedSubscriber<Value>): void {
     this.#outdated.delete(attached);
-    for (const message of attached.messages) message?.expire();
     attached.end?.[Symbol.dispose]();
     attached.blocks[Symbol.dispose]();
   }
@@ -206,7 +201,7 @@ export class SubscriberRegistration<Value> {
 
   #ready(): boolean {
     const { end } = this.use();
-    return end !== null && !end.atLimit && end.mayHaveUnread;
+    return end !== null && end.mayHaveUnread;
   }
 
   #setPeers(attached: AttachedSubscriber<Value>, peers: Peers, seenUpdates: number): void {

@@ -27,8 +27,6 @@ export interface BufferOptions {
 interface Buffer {
   mapping: Mapping | null;
   slotBytes: number;
-  /** Messages of it that this process holds. */
-  held: number;
   /** Views of the slots, made on first use. */
   payloads: Uint8Array<ArrayBuffer>[];
   prefixes: Uint32Array<ArrayBuffer>[];
@@ -104,16 +102,6 @@ export class MessageBuffers implements Disposable {
     return buffer.parts[slotId] ??= this.#makeParts(buffer, slotId);
   }
 
-  /** Notes that a message of a buffer is held. */
-  hold(index: number): void {
-    this.#buffers[index].held++;
-  }
-
-  /** Notes that a message of a buffer is held no more. */
-  letGo(index: number): void {
-    this.#buffers[index].held--;
-  }
-
   /**
    * For a publisher: maps the buffers that there are and, if none has slots of this size, makes one (section 5.2).
    *
@@ -158,12 +146,17 @@ export class MessageBuffers implements Disposable {
     return true;
   }
 
-  /** Unmaps buffers but the last that no slot is assigned to and no message is held of. Cheap where there are none. */
-  unmapUnused(): void {
+  /**
+   * Unmaps buffers but the last that no slot is assigned to and no message is held of. Cheap where there are none.
+   *
+   * @param held Per slot, 1 + the buffer of the message held, 0 for none.
+   */
+  unmapUnused(held?: Uint16Array): void {
     if (this.#numOlder === 0) return;
     for (let index = 0; index < this.count - 1; index++) {
       const buffer = this.#buffers[index];
-      if (buffer.mapping === null || buffer.held > 0 || this.#options.blocks.bufferRefs(index) > 0) continue;
+      if (buffer.mapping === null || this.#options.blocks.bufferRefs(index) > 0) continue;
+      if (held?.includes(index + 1)) continue;
       this.#drop(index);
     }
   }
@@ -238,7 +231,7 @@ export class MessageBuffers implements Disposable {
   #push(mapping: Mapping | null): void {
     const index = this.count;
     if (index > 0 && this.#buffers[index - 1].mapping !== null) this.#numOlder++;
-    this.#buffers.push({ mapping: null, slotBytes: 0, held: 0, payloads: [], prefixes: [], parts: [] });
+    this.#buffers.push({ mapping: null, slotBytes: 0, payloads: [], prefixes: [], parts: [] });
     this.#newestSlotBytes = 0;
     if (mapping !== null) this.#use(index, mapping);
   }

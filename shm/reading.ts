@@ -36,33 +36,27 @@ const BUFFER_TRIES = Limit.buffers;
 export class ReadingEnd implements Disposable {
   readonly #arena = arena();
   readonly #core = this.#arena.core;
-  readonly #u32 = this.#arena.u32;
   readonly #blocks: ControlBlocks;
   readonly #buffers: MessageBuffers;
   readonly #options: ReadingEndOptions;
   readonly #reliable: boolean;
   readonly #maxActive: number;
   readonly #struct: number;
-  /** Index of the struct's first word. */
-  readonly #word: number;
   readonly #memory: DisposableStack;
   readonly #retirement = new RetirementNotifier();
   /** Per slot: 1 + the index of the buffer of the message held, 0 for none. */
   readonly #held: Uint16Array<ArrayBuffer>;
   #publisherTriggers: readonly number[] = [];
   #ownTrigger = -1;
+  /** Bits of `Release` that something is to be done about. */
+  #watched = 0;
+  #onAllReleased: (() => void) | null = null;
   /** Whether reliable publishers may wait for this subscriber to be there, or for what it let go unread. */
   #greets = true;
   #disposed = false;
 
-  /** Slot of the message read last. For reading only, like the rest of what is said of it. */
-  slotId = 0;
-  /** Bytes of the message read last. */
-  size = 0;
-  /** Ordinal of the message read last. */
-  ordinal = 0;
-  /** Messages missed between the one read last and the one before. */
-  dropped = 0;
+  /** The words of the core's struct, by `SubscriberStruct`. For reading only. */
+  readonly fields: Uint32Array<ArrayBuffer>;
 
   /** @throws {RangeError} If ids or sizes are impossible. */
   constructor(options: ReadingEndOptions) {
@@ -96,7 +90,7 @@ export class ReadingEnd implements Disposable {
       return address;
     };
     this.#struct = allocate(SubscriberStruct.bytes);
-    this.#word = this.#struct >>> 2;
+    this.fields = this.#arena.u32.subarray(this.#struct >>> 2, (this.#struct + SubscriberStruct.bytes) >>> 2);
     this.#describe(allocate);
     this.#memory = cleanup.move();
   }
@@ -107,6 +101,27 @@ export class ReadingEnd implements Disposable {
     newest: () => this.#core.readNewest(this.#struct),
   };
 
+  /** Slot of the message read last. */
+  get slotId(): number {
+    return this.fields[SubscriberStruct.slotId / 4];
+  }
+
+  /** Bytes of the message read last. */
+  get size(): number {
+    return this.fields[SubscriberStruct.messageSize / 4];
+  }
+
+  /** Ordinal of the message read last. */
+  get ordinal(): number {
+    const low = SubscriberStruct.ordinal / 4;
+    return this.fields[low] + this.fields[low + 1] * 0x1_0000_0000;
+  }
+
+  /** Messages missed between the one read last and the one before. */
+  get dropped(): number {
+    return this.fields[SubscriberStruct.drops / 4];
+  }
+
   /** CLOCK_MONOTONIC at publication of the message read last, in nanoseconds. */
   get timestampNs(): bigint {
     return this.#arena.view.getBigUint64(this.#struct + SubscriberStruct.timestamp, true);
@@ -114,17 +129,17 @@ export class ReadingEnd implements Disposable {
 
   /** Virtual channel of the message read last, -1 for none. */
   get vchanId(): number {
-    return this.#u32[this.#word + SubscriberStruct.messageVchan / 4] | 0;
+    return this.fields[SubscriberStruct.messageVchan / 4] | 0;
   }
 
   /** Whether the message read last is an activation. */
   get isActivation(): boolean {
-    return this.#u32[this.#word + SubscriberStruct.activation / 4] !== 0;
+    return this.fields[SubscriberStruct.activation / 4] !== 0;
   }
 
   /** The slot of the message read last, to its end; the message is the first `size` bytes. The same view every time. */
   get slotView(): Uint8Array<ArrayBuffer> {
-    return this.#buffers.payload(this.#u32[this.#word + SubscriberStruct.bufferIndex / 4], this.slotId);
+    return this.#buffers.payload(this.fields[SubscriberStruct.bufferIndex / 4], this.slotId);
   }
 
   /** The message read last: a new view of its bytes. They stay as they are until it is released. */
@@ -134,20 +149,20 @@ export class ReadingEnd implements Disposable {
 
   /** The metadata in front of the message read last. The same view every time. */
   get metadata(): Uint8Array<ArrayBuffer> {
-    return this.#buffers.parts(this.#u32[this.#word + SubscriberStruct.bufferIndex / 4], this.slotId)
+    return this.#buffers.parts(this.fields[SubscriberStruct.bufferIndex / 4], this.slotId)
       .metadata;
   }
 
   /** Whether the message read last has no checksum, or the right one. */
   get checksumMatches(): boolean {
-    const index = this.#u32[this.#word + SubscriberStruct.bufferIndex / 4], { slotId } = this;
+    const index = this.fields[SubscriberStruct.bufferIndex / 4], { slotId } = this;
     if ((this.#buffers.prefix(index, slotId)[Prefix.flags / 4] & PrefixFlag.checksum) === 0) return true;
     return checksumMatches(this.#buffers.parts(index, slotId), this.payload, this.#options.checksum ?? null);
   }
 
   /** Messages held. */
   get active(): number {
-    return this.#u32[this.#word + SubscriberStruct.active / 4];
+    return this.fields[SubscriberStruct.active / 4];
   }
 
   /** Whether as many messages are held as may be: reads find nothing until one is released. */
@@ -155,7 +170,7 @@ export class ReadingEnd implements Disposable {
     return this.active >= this.#maxActive;
   }
 
-  /** Whether there is a message that a read would find, as far as can be told without taking it. Not at the limit. */
+  /** Whether there is a message that a read would find, as far as can be told without taking it. */
   get mayHaveUnread(): boolean {
     const unread = this.#core.mayHaveUnread(this.#struct) !== 0;
     this.#tellOfRoom();
@@ -196,39 +211,61 @@ export class ReadingEnd implements Disposable {
     return outcome >= 0 ? this.#hold(outcome) : this.#readWithout(outcome, find, false);
   }
 
+  /** Whether the message of a slot is held. */
+  holds(slotId: number): boolean {
+    return this.#held[slotId] !== 0;
+  }
+
   /** Lets a message go. Its bytes may be overwritten from now on. Does nothing if it is not held. */
   release(slotId: number): void {
-    const held = this.#held[slotId];
-    if (!(held > 0)) return;
+    if (!(this.#held[slotId] > 0)) return;
     this.#held[slotId] = 0;
-    const released = this.#core.release(this.#struct, slotId);
-    this.#buffers.letGo(held - 1);
-    if (released & Release.retired && this.#retirement.wanted) {
-      this.#retirement.notify(this.#u32[this.#word + SubscriberStruct.retiredSlot / 4]);
-    }
-    if (this.#reliable && released & Release.unblocks) this.#wakePublishers();
-    if (this.#u32[this.#word + SubscriberStruct.starved / 4] !== 0) this.#wakeSelf();
+    const released = this.#core.release(this.#struct, slotId) & this.#watched;
+    if (released !== 0) this.#follow(released);
+  }
+
+  /** Does what a release makes necessary. */
+  #follow(released: number): void {
+    if (released & Release.retired) this.#retirement.notify(this.fields[SubscriberStruct.retiredSlot / 4]);
+    if (released & Release.unblocks) this.#wakePublishers();
+    if (released & Release.starved) signal(this.#ownTrigger);
+    if (released & Release.released && this.active === 0) this.#onAllReleased?.();
+  }
+
+  /** Tells nobody anything any more, and calls back when no message is held: now, or at a release. Reads are over. */
+  leave(allReleased: () => void): void {
+    this.#watched = Release.released;
+    if (this.active === 0) return allReleased();
+    this.#onAllReleased = allReleased;
   }
 
   /** Replaces the triggers of reliable publishers: numbers of eventfds, open until they are replaced in turn. */
   setPublisherTriggers(fdNumbers: readonly number[]): void {
     this.#publisherTriggers = fdNumbers;
     this.#greets = true;
+    this.#watch(Release.unblocks, this.#reliable && fdNumbers.length > 0);
   }
 
   /** Replaces the write ends of the retirement pipes. Non-blocking, and open until they are replaced in turn. */
   setRetirementPipes(fdNumbers: readonly number[]): void {
     this.#retirement.setPipes(fdNumbers);
+    this.#watch(Release.retired, this.#retirement.wanted);
+  }
+
+  #watch(bit: number, wanted: boolean): void {
+    this.#watched = wanted ? this.#watched | bit : this.#watched & ~bit;
   }
 
   /** Sets the subscriber's own trigger: written to when a message that had to wait for a release can be read. */
   setOwnTrigger(fdNumber: number): void {
     this.#ownTrigger = fdNumber;
+    this.#watch(Release.starved, true);
   }
 
   /** Releases all messages held, and unmaps the buffers: their views are empty from then on. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
+    this.#onAllReleased = null;
     for (let slotId = 0; slotId < this.#held.length; slotId++) this.release(slotId);
     this.#disposed = true;
     this.#memory.dispose();
@@ -239,20 +276,9 @@ export class ReadingEnd implements Disposable {
   }
 
   #hold(slotId: number): true {
-    const u32 = this.#u32, word = this.#word, index = u32[word + SubscriberStruct.bufferIndex / 4];
-    this.#describeMessage();
-    this.dropped = u32[word + SubscriberStruct.drops / 4];
-    this.#held[slotId] = index + 1;
-    this.#buffers.hold(index);
-    if (u32[word + SubscriberStruct.madeRoom / 4] !== 0) this.#tellOfRoom();
+    this.#held[slotId] = this.fields[SubscriberStruct.bufferIndex / 4] + 1;
+    if (this.fields[SubscriberStruct.madeRoom / 4] !== 0) this.#tellOfRoom();
     return true;
-  }
-
-  #describeMessage(): void {
-    const u32 = this.#u32, word = this.#word, ordinal = word + SubscriberStruct.ordinal / 4;
-    this.slotId = u32[word + SubscriberStruct.slotId / 4];
-    this.size = u32[word + SubscriberStruct.messageSize / 4];
-    this.ordinal = u32[ordinal] + u32[ordinal + 1] * 0x1_0000_0000;
   }
 
   /** Goes on where the core has read nothing. */
@@ -268,8 +294,7 @@ export class ReadingEnd implements Disposable {
     if (outcome >= 0) return this.#hold(outcome);
     this.#tellOfRoom();
     if (outcome === Outcome.malformed) {
-      this.#describeMessage();
-      const index = this.#u32[this.#word + SubscriberStruct.bufferIndex / 4];
+      const index = this.fields[SubscriberStruct.bufferIndex / 4];
       throw new ControlBlockError(
         `Cannot read message ${this.ordinal} of channel ${this.#options.resolvedName}: slot ${this.slotId} of ` +
           `${this.#buffers.slotBytes(index)} bytes says that it has ${this.size}; the message was skipped`,
@@ -279,24 +304,24 @@ export class ReadingEnd implements Disposable {
       if (this.#greets) this.#wakePublishers();
       this.#greets = false;
       this.#retirement.flush();
-      this.#buffers.unmapUnused();
+      this.#buffers.unmapUnused(this.#held);
     }
     return false;
   }
 
   /** Maps the buffer of the message that the core has stopped at. */
   #mapBuffer(): boolean {
-    const mapped = this.#buffers.map(this.#u32[this.#word + SubscriberStruct.bufferIndex / 4]);
-    this.#u32[this.#word + SubscriberStruct.numBuffers / 4] = this.#buffers.count;
+    const mapped = this.#buffers.map(this.fields[SubscriberStruct.bufferIndex / 4]);
+    this.fields[SubscriberStruct.numBuffers / 4] = this.#buffers.count;
     return mapped;
   }
 
   /** Messages were let go without being read: publishers may go on, and their slots may be retired. */
   #tellOfRoom(): void {
-    const u32 = this.#u32, word = this.#word;
-    if (u32[word + SubscriberStruct.madeRoom / 4] === 0) return;
-    const retired = u32[word + SubscriberStruct.snapshot / 4] >>> 2;
-    const count = u32[word + SubscriberStruct.numRetired / 4];
+    const { fields } = this;
+    if (fields[SubscriberStruct.madeRoom / 4] === 0) return;
+    const retired = fields[SubscriberStruct.snapshot / 4] >>> 2;
+    const count = fields[SubscriberStruct.numRetired / 4];
     for (let i = 0; i < count && this.#retirement.wanted; i++) {
       this.#retirement.notify(this.#arena.i32[retired + i]);
     }
@@ -306,12 +331,6 @@ export class ReadingEnd implements Disposable {
   #wakePublishers(): void {
     const triggers = this.#publisherTriggers;
     for (let i = 0; i < triggers.length; i++) signal(triggers[i]);
-  }
-
-  #wakeSelf(): void {
-    if (this.atLimit) return;
-    this.#u32[this.#word + SubscriberStruct.starved / 4] = 0;
-    if (this.#ownTrigger >= 0) signal(this.#ownTrigger);
   }
 
   /** Fills in the core's struct. */

@@ -155,6 +155,6 @@ export const Outcome = {
 
 /**
  * Bits of what a release returns. `unblocks`: no reliable subscriber holds the message any more; reliable publishers
- * may have waited for that.
+ * may have waited for that. `starved`: a read found no room before, and may find some now.
  */
-export const Release = { released: 1, retired: 2, unblocks: 4 } as const;
+export const Release = { released: 1, retired: 2, unblocks: 4, starved: 8 } as const;

@@ -118,6 +118,7 @@ function holds(refs: u64, ordinal: u64, vchan: i32): bool {
 }
 
 // Takes a reference to a message (section 5.1). Fails if the slot holds another one by now.
+@inline
 export function pin(slot: u32, reliable: u32, ordinal: u64, vchan: i32): bool {
   while (true) {
     const refs = atomic.load<u64>(slot);

@@ -152,6 +152,7 @@ export const PUBLISHER_STRUCT_PREFER_RETIRED: u32 = 396;
 export const RELEASE_RELEASED: u32 = 1;
 export const RELEASE_RETIRED: u32 = 2;
 export const RELEASE_UNBLOCKS: u32 = 4;
+export const RELEASE_STARVED: u32 = 8;
 export const SNAPSHOT_ENTRY_BYTES: u32 = 24;
 export const SNAPSHOT_ENTRY_KEY: u32 = 0;
 export const SNAPSHOT_ENTRY_ORDINAL: u32 = 8;

@@ -1,6 +1,6 @@
 // How a subscriber reads and lets go (specification, sections 5.7, 5.9 and 5.11).
 
-import { clearBit, clearWasSet, nextSet, setBit } from "./bitset";
+import { clearBit, clearWasSet, maskOf, nextSet, setBit, wordOf } from "./bitset";
 import {
   availableOf,
   ccbOf,
@@ -23,7 +23,9 @@ import {
   OUTCOME_MALFORMED,
   OUTCOME_NEEDS_BUFFER,
   OUTCOME_NONE,
+  RELEASE_RELEASED,
   RELEASE_RETIRED,
+  RELEASE_STARVED,
   RELEASE_UNBLOCKS,
   SLOT_BRIDGED_SLOT,
   SLOT_BUFFER_INDEX,
@@ -186,6 +188,7 @@ function forget(subscriber: u32, channel: u32, bits: u32, id: u32, ordinal: u64,
   store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MADE_ROOM);
 }
 
+@inline
 export function beginRead(subscriber: u32): bool {
   store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_DROPS);
   store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_MADE_ROOM);
@@ -268,6 +271,7 @@ function letGoOlder(subscriber: u32, count: u32): void {
 }
 
 // The refs word has 23 bits of the ordinal only: a message 2^23 later looks the same there.
+@inline
 function pinExactly(channel: u32, slot: u32, id: u32, reliable: u32, ordinal: u64, vchan: i32): bool {
   if (!pin(slot, reliable, ordinal, vchan)) return false;
   if (load<u64>(slot, SLOT_ORDINAL) == ordinal && <i32> load<i16>(slot, SLOT_VCHAN) == vchan) return true;
@@ -276,8 +280,9 @@ function pinExactly(channel: u32, slot: u32, id: u32, reliable: u32, ordinal: u6
 }
 
 // Notes that a message, which is pinned, is read.
+@inline
 function claim(subscriber: u32, bits: u32, slot: u32, id: u32, ordinal: u64, vchan: i32): void {
-  clearBit(bits, id);
+  atomic.and<u64>(wordOf(bits, id), ~maskOf(id));
   store<u64>(deliveredAt(subscriber, id), messageKey(ordinal, vchan));
   const last = lastOrdinalAt(subscriber, vchan);
   if (load<u64>(last) < ordinal) store<u64>(last, ordinal);
@@ -337,6 +342,7 @@ function letGo(subscriber: u32, channel: u32, bits: u32, slot: u32, id: u32, ord
 
 // Messages between the one delivered before and this one were overwritten; or, if publications were at work when the
 // snapshot was made, they may come late.
+@inline
 function countDrops(subscriber: u32, ccb: u32, ordinal: u64, vchan: i32): void {
   const last = load<u64>(lastOrdinalAt(subscriber, vchan)), missing = load<u32>(subscriber, SUBSCRIBER_STRUCT_MISSING);
   if (last != 0 && ordinal > last + 1) {
@@ -370,27 +376,36 @@ function giveUpMissing(subscriber: u32, ccb: u32): void {
   store<u32>(subscriber, min(missing, late), SUBSCRIBER_STRUCT_MISSING);
 }
 
-// Lets a message go. Returns bits of Release; 0 if the subscriber doesn't hold it (any more).
+// Lets a message go. Returns bits of Release.
 export function release(subscriber: u32, id: u32): u32 {
   const channel = load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL), slot = slotAt(channel, id);
   const key = load<u64>(deliveredAt(subscriber, id)), vchanField = <u32> key & 0x3FF;
   const flags = atomic.load<u32>(slot, SLOT_FLAGS);
   const owners = slot + SLOT_OWNERS + BITSET_WORDS;
-  store<u32>(subscriber, load<u32>(subscriber, SUBSCRIBER_STRUCT_ACTIVE) - 1, SUBSCRIBER_STRUCT_ACTIVE);
   store<u32>(subscriber, load<u32>(slot, SLOT_BRIDGED_SLOT), SUBSCRIBER_STRUCT_RETIRED_SLOT);
+  const relieved = countRelease(subscriber);
   // Not ours any more: the server took this subscriber for gone and gave its messages back.
-  if (!clearWasSet(owners, load<u32>(subscriber, SUBSCRIBER_STRUCT_ID))) return 0;
+  if (!clearWasSet(owners, load<u32>(subscriber, SUBSCRIBER_STRUCT_ID))) return relieved;
   const vchan = vchanField == 0x3FF ? -1 : <i32> vchanField;
   const released = unpin(channel, id, load<u32>(subscriber, SUBSCRIBER_STRUCT_RELIABLE), key >> 10, vchan, DONE);
-  return flags & SLOT_FLAG_ACTIVATION ? released & ~RELEASE_RETIRED : released;
+  return relieved | (flags & SLOT_FLAG_ACTIVATION ? released & ~RELEASE_RETIRED : released);
+}
+
+@inline
+function countRelease(subscriber: u32): u32 {
+  const active = load<u32>(subscriber, SUBSCRIBER_STRUCT_ACTIVE) - 1;
+  store<u32>(subscriber, active, SUBSCRIBER_STRUCT_ACTIVE);
+  if (!load<u32>(subscriber, SUBSCRIBER_STRUCT_STARVED) || active >= load<u32>(subscriber, SUBSCRIBER_STRUCT_MAX_ACTIVE)) {
+    return RELEASE_RELEASED;
+  }
+  store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_STARVED);
+  return RELEASE_RELEASED | RELEASE_STARVED;
 }
 
 // Whether there is a message that a read would find, unless it disappears before. Lets activations go on the way.
 export function mayHaveUnread(subscriber: u32): bool {
   const total = ccbOf(load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL)) + CCB_TOTAL_MESSAGES;
-  store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_MADE_ROOM);
-  store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_NUM_RETIRED);
-  if (!load<u32>(subscriber, SUBSCRIBER_STRUCT_POPULATED)) populate(subscriber);
+  if (!beginRead(subscriber)) return false;
   if (!load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT_VALID)) collect(subscriber);
   if (toNextMessage(subscriber)) return true;
   if (load<u64>(subscriber, SUBSCRIBER_STRUCT_STAMP) == atomic.load<u64>(total)) return false;

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { create } from "@bufbuild/protobuf";
-import { createEventFd, signal } from "../../ffi/eventfd.ts";
+import { createEventFd, drain, signal } from "../../ffi/eventfd.ts";
+import { pollSync } from "../../ffi/poll.ts";
 import {
   ChecksumError,
   type ChecksumFunction,
@@ -423,6 +424,19 @@ export const featureCases: Record<string, (client: Client) => Promise<void>> = {
     publisher.publish(bytes("x"));
     assert.equal(await subscriber.wait({ fd: fd.number }), true);
     assert.equal(subscriber.waitSync({ fd: fd.number }), true);
+  },
+
+  async "a poll fd tells of a message that had to wait for a release"(client) {
+    const publisher = await client.createPublisher("/poll", SMALL);
+    const subscriber = await client.createSubscriber("/poll");
+    publisher.publish(bytes("first"));
+    publisher.publish(bytes("second"));
+    const first = subscriber.read()!;
+    assert.equal(subscriber.read(), null);
+    while (drain(subscriber.pollFd));
+    first.release();
+    assert.deepEqual(pollSync([subscriber.pollFd], 0), [subscriber.pollFd]);
+    assert.deepEqual(readAll(subscriber), ["second"]);
   },
 
   async "the client says what channels there are, and who uses them"(client) {

@@ -137,6 +137,25 @@ Deno.test("publishing wakes every subscriber, and a release every reliable publi
   assert(!drain(back.number), "but only the first time");
 });
 
+Deno.test("an end that leaves its channel says when its last message is released, and wakes nobody any more", () => {
+  using channel = new LocalChannel();
+  using publisher = channel.publisher(0, { reliable: true });
+  using subscriber = channel.subscriber(1, { reliable: true, maxActiveMessages: 2 });
+  const own = channel.trigger(), back = channel.trigger();
+  subscriber.setOwnTrigger(own.number);
+  subscriber.setPublisherTriggers([back.number]);
+  for (const text of ["a", "b", "c"]) send(publisher, text);
+  const slots = [1, 2].map(() => subscriber.readNext() ? subscriber.slotId : -1);
+  assert(!subscriber.readNext());
+  let times = 0;
+  subscriber.leave(() => times++);
+  subscriber.release(slots[1]);
+  assert.equal(times, 0);
+  subscriber.release(slots[0]);
+  assert.equal(times, 1);
+  assert(!drain(own.number) && !drain(back.number));
+});
+
 Deno.test("a reliable publisher waits for a subscriber, then for room, and loses nothing", () => {
   using channel = new LocalChannel({ numSlots: 4 });
   using publisher = channel.publisher(0, { reliable: true });
