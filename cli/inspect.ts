@@ -60,6 +60,17 @@ const verbs: Readonly<Record<string, VerbDeclaration>> = {
     what: "messages as they come; nobody notices, for memory is read and nothing is subscribed to",
     load: async () => (await import("./inspect/tail.ts")).runTail,
   },
+  shadows: {
+    operands: ["[SOCKET]..."],
+    what:
+      "whether shadows are in step with their server, what they have, and why they were last sent everything",
+    load: async () => (await import("./inspect/shadows.ts")).runShadows,
+  },
+  counters: {
+    operands: [],
+    what: "what server and shadows count: requests, refusals, resyncs, queues, loop stalls, fds",
+    load: async () => (await import("./inspect/counters.ts")).runCounters,
+  },
   metrics: {
     operands: [],
     what: "Prometheus text; with --listen it is served (needs --allow-net)",
@@ -70,6 +81,16 @@ const verbs: Readonly<Record<string, VerbDeclaration>> = {
     what:
       "what differs between two sockets, or a socket and a saved FILE.json (needs --allow-read): exit code 1",
     load: async () => (await import("./inspect/diff.ts")).runDiff,
+  },
+  rollback: {
+    operands: [],
+    what: "have a shadow give the next server what it keeps aside of the time before (with --yes, or asked)",
+    load: async () => (await import("./inspect/previous.ts")).runRollback,
+  },
+  forget: {
+    operands: [],
+    what: "have a shadow let go of what it keeps aside (with --yes, or asked)",
+    load: async () => (await import("./inspect/previous.ts")).runForget,
   },
   publish: {
     operands: ["CHANNEL", "[FILE]"],
@@ -90,7 +111,7 @@ function verbOf(name: string, given: readonly string[]): VerbDeclaration {
   const { operands } = verbs[name];
   const missing = operands.slice(given.length).find((operand) => !operand.startsWith("["));
   if (missing !== undefined) throw new FlagError(`ERROR: Missing ${missing} after '${name}'`);
-  const many = operands.at(-1)?.endsWith("...");
+  const many = operands.at(-1)?.endsWith("...") ?? false;
   if (!many && given.length > operands.length) {
     throw new FlagError(`ERROR: Unexpected argument '${given[operands.length]}'`);
   }
@@ -124,7 +145,8 @@ export const program: Program<typeof inspectFlags> = {
   ],
   exitCodes: {
     0: "shown; of health: all is well",
-    1: "it could not be done, or there is damage; of health: degraded; of diff: there are differences",
+    1: "it could not be done, or there is damage; of health: degraded; of diff: there are differences; " +
+      "of shadows: one is not in step",
     2: "of health: down",
     64: "wrong command line",
   },

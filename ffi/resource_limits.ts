@@ -1,9 +1,13 @@
-/** How many fds this process may open. */
+/** How many fds this process may open, and has. */
 
+import { listDirectory } from "./directory.ts";
 import { SystemError } from "./errno.ts";
-import { errno, libc } from "./libc.ts";
+import { Fd } from "./fd.ts";
+import { cstring, errno, libc } from "./libc.ts";
 
 const RLIMIT_NOFILE = 7;
+const O_DIRECTORY_CLOEXEC = (Deno.build.arch === "aarch64" ? 0o40000 : 0o200000) | 0o2000000;
+const FD_FOLDER = "/proc/self/fd";
 
 /** RLIMIT_NOFILE. */
 export interface FdLimit {
@@ -29,4 +33,15 @@ export function setFdLimit(wanted: number): FdLimit {
   limits[0] = BigInt(Math.min(wanted, hard));
   if (libc.setrlimit(RLIMIT_NOFILE, bytes) < 0) throw new SystemError("set the limit of fds", errno());
   return fdLimit();
+}
+
+/** How many fds this process has open. The kernel says since Linux 6.2; before that they are counted. */
+export function numOpenFds(): number {
+  using folder = Fd.from(
+    libc.open(cstring(FD_FOLDER), O_DIRECTORY_CLOEXEC, 0),
+    "folder",
+    `open ${FD_FOLDER}`,
+  );
+  // The folder's own is one of them.
+  return (folder.stat().bytes || listDirectory(FD_FOLDER).length - 1) - 1;
 }

@@ -2,7 +2,8 @@
 
 import { type ControlBlockReport, readControlBlock, type SlotReport } from "../shm/inspection.ts";
 import type { ChannelRecord } from "../wire/state_dump.ts";
-import { type ShadowSight, viewOf } from "./inspect.ts";
+import { viewOf } from "./inspect.ts";
+import type { ShadowSight } from "./sight.ts";
 import { type Channel, type Finding, SCHEMA_VERSION, type Source } from "./model.ts";
 import { findingLines, renderChannelTables, type ReportOptions } from "./report.ts";
 import { type Cell, type Column, printable, renderTable, type Style } from "./table.ts";

@@ -1,6 +1,7 @@
 /** Whether a system works, what is wrong, and what to do about it. */
 
 import { type Channel, type Finding, type Inspection, SCHEMA_VERSION, type Source } from "./model.ts";
+import { programFindings } from "./program_findings.ts";
 import { printable, type Style } from "./table.ts";
 import { formatNumberOf } from "./units.ts";
 
@@ -19,7 +20,11 @@ export interface HealthFinding {
     | "mismatch"
     | "drops"
     | "full"
-    | "unheard";
+    | "unheard"
+    | "shadow"
+    | "refusals"
+    | "stalls"
+    | "fds";
   readonly channel: string | null;
   readonly text: string;
   readonly advice: string;
@@ -61,7 +66,7 @@ const advice: Record<Finding["kind"], Pick<HealthFinding, "severity" | "check" |
 };
 
 /** Judges a system. */
-export function healthOf({ source, session, channels, findings }: Inspection): Health {
+export function healthOf({ source, session, channels, findings, programs }: Inspection): Health {
   const serverDown = session?.server?.alive === false;
   const judged: HealthFinding[] = [
     ...serverFindings(session, serverDown),
@@ -71,6 +76,7 @@ export function healthOf({ source, session, channels, findings }: Inspection): H
     )
       .map(({ kind, channel, text }) => ({ ...advice[kind], channel, text })),
     ...channels.flatMap(channelFindings),
+    ...programs === null ? [] : programFindings(programs),
   ];
   return health(source, judged);
 }

@@ -1,7 +1,7 @@
 /** A system as Prometheus text: what monitors collect. */
 
 import type { Health } from "./health.ts";
-import type { Channel, Inspection } from "./model.ts";
+import type { Channel, CounterValue, Inspection, Programs, ShadowProgram } from "./model.ts";
 
 /** What a metric is. Names and labels are kept as they are once they were released. */
 interface Metric {
@@ -48,6 +48,7 @@ function metricsOf(inspection: Inspection | null, { status, findings }: Health):
       "Whether the server's process exists.",
       server === null || server === undefined ? [] : [one(server.alive ? 1 : 0)],
     ),
+    ...programMetrics(inspection.programs),
     gauge("subspace_channels", "Channels, virtual ones included.", [one(channels.length)]),
     each(channels, "counter", "messages_total", "Messages published.", ({ traffic }) => traffic?.messages),
     each(channels, "counter", "bytes_total", "Bytes published.", ({ traffic }) => traffic?.bytes),
@@ -76,6 +77,76 @@ function metricsOf(inspection: Inspection | null, { status, findings }: Health):
       ),
     },
   ];
+}
+
+const counterHelp: Readonly<Record<string, string>> = {
+  connections: "Connections now.",
+  connections_peak: "Most connections at any time.",
+  connections_total: "Connections that were let in.",
+  requests_total: "Requests, by kind.",
+  pauses_total: "Times that a client had to take answers first.",
+  orphans: "Users whose client has not come back yet.",
+  orphans_reaped_total: "Users removed because their process had died.",
+  refusals_total: "What was refused, by reason.",
+  queued_frames: "Frames that wait to be sent.",
+  queued_frames_longest: "Frames that wait for the slowest peer.",
+  queued_bytes: "Bytes that wait to be sent.",
+  loop_stalls_total: "Times that the event loop was late.",
+  loop_stalled_ms_total: "Milliseconds that it was late, all together.",
+  loop_stall_worst_ms: "The worst of them.",
+  fds: "Open file descriptors.",
+  fds_max: "File descriptors that may be open.",
+  dumps_sent_total: "State dumps sent.",
+  events_total: "Events applied.",
+  events_failed_total: "Events that made no sense.",
+  full_syncs_total: "Times that a server sent everything, by reason.",
+  resumes_total: "Times that a server went on where the shadow was.",
+  held_fds: "File descriptors open only for readers.",
+};
+
+/** What server and shadows count, and how the shadows are. */
+function programMetrics(programs: Programs | null): Metric[] {
+  if (programs === null) return [];
+  const { server, shadows } = programs;
+  const each = (name: string, help: string, of: (shadow: ShadowProgram) => number | null) =>
+    gauge(
+      `subspace_shadow_${name}`,
+      help,
+      shadows.flatMap((shadow) => {
+        const value = of(shadow);
+        return value === null ? [] : [{ labels: { shadow: shadow.socket }, value }];
+      }),
+    );
+  return [
+    ...counterMetrics("server", server === null ? [] : [{ labels: {}, counters: server.counters }]),
+    each("up", "Whether the shadow answers.", ({ kind }) => kind === "gone" ? 0 : 1),
+    each(
+      "in_step",
+      "Whether its copy is whole and the newest.",
+      ({ inStep }) => inStep === null ? null : Number(inStep),
+    ),
+    each("lag", "Changes that it has not got yet.", ({ lag }) => lag),
+    ...counterMetrics(
+      "shadow",
+      shadows.map(({ socket, counters }) => ({ labels: { shadow: socket }, counters })),
+    ),
+  ];
+}
+
+function counterMetrics(
+  kind: "server" | "shadow",
+  programs: readonly { labels: Readonly<Record<string, string>>; counters: readonly CounterValue[] }[],
+): Metric[] {
+  const all = programs.flatMap(({ labels, counters }) => counters.map((it) => ({ labels, ...it })));
+  return [...Map.groupBy(all, ({ name }) => name)].map(([name, counters]) => ({
+    name: `subspace_${kind}_${name}`,
+    type: name.endsWith("_total") ? "counter" : "gauge",
+    help: counterHelp[name] ?? "See docs/extensions.md.",
+    samples: counters.map(({ labels, label, of, value }) => ({
+      labels: label === null ? labels : { ...labels, [label]: of ?? "" },
+      value,
+    })),
+  }));
 }
 
 function one(value: number): Sample {

@@ -18,6 +18,71 @@ export interface Inspection {
   readonly channels: readonly Channel[];
   /** What needs attention, the worst first. */
   readonly findings: readonly Finding[];
+  /** What server and shadows say of themselves; null where they were not asked. */
+  readonly programs: Programs | null;
+}
+
+/** The server and the shadows of a system, as they say of themselves. */
+export interface Programs {
+  /** null where nobody knows where it listens, or it does not answer as a server of ours does. */
+  readonly server: ServerProgram | null;
+  readonly shadows: readonly ShadowProgram[];
+}
+
+/** Something that a program counts. */
+export interface CounterValue {
+  /** Ends in `_total` where it only grows. */
+  readonly name: string;
+  /** What `of` is, such as `kind` or `reason`; null where there is one of the name only. */
+  readonly label: string | null;
+  readonly of: string | null;
+  readonly value: number;
+}
+
+/** A server of ours. */
+export interface ServerProgram {
+  readonly socket: string;
+  readonly pid: number;
+  /** A number for its run; null without shadows. */
+  readonly generation: string | null;
+  /** Of its newest change. */
+  readonly offset: number;
+  readonly counters: readonly CounterValue[];
+}
+
+/** A shadow. */
+export interface ShadowProgram {
+  readonly socket: string;
+  /** What its server calls it; null where no server tells. */
+  readonly label: string | null;
+  /** `reference`: a C++ one, which tells nothing of itself. `gone`: nobody answers. */
+  readonly kind: "ours" | "reference" | "gone";
+  /** Why it could not be asked; null where it answered. */
+  readonly problem: string | null;
+  readonly pid: number | null;
+  /** Of the session that it keeps; null where it has none. */
+  readonly sessionId: string | null;
+  readonly numChannels: number | null;
+  /** How far its copy goes; null where it does not say. */
+  readonly position:
+    | { readonly generation: string; readonly offset: number; readonly complete: boolean }
+    | null;
+  /** Whether a server is connected to it; null where nobody says. */
+  readonly connected: boolean | null;
+  /** Changes that it has not got yet; null where that cannot be told. */
+  readonly lag: number | null;
+  /** What it lags behind. */
+  readonly behind: "server" | "freshest" | null;
+  /** Whether its copy is whole and lags behind nobody; null where that cannot be told. */
+  readonly inStep: boolean | null;
+  /** Why it was sent everything the last time: `start`, `new`, `behind`, `reference`; null where nobody says. */
+  readonly lastFullSync: string | null;
+  /** How often it was sent everything, or only what it had missed, by the server that runs; null where it does not say. */
+  readonly fullSyncs: number | null;
+  readonly partialSyncs: number | null;
+  /** What it keeps aside of the time before; null for nothing. */
+  readonly previous: { readonly sessionId: string; readonly numChannels: number } | null;
+  readonly counters: readonly CounterValue[];
 }
 
 /** Who told. */

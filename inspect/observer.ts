@@ -19,7 +19,7 @@ import {
 } from "../shm/inspection.ts";
 import { Limit, prefixBytes, slotBytesOfBuffer } from "../shm/layout.ts";
 import type { ChannelRecord } from "../wire/state_dump.ts";
-import type { ShadowSight } from "./inspect.ts";
+import type { ShadowSight } from "./sight.ts";
 
 /** A message that went through a channel. */
 export interface ObservedMessage {

@@ -1,6 +1,7 @@
 /** A whole system on one screen, as text. */
 
 import type { Channel, Finding, Inspection, Process, Publisher, Subscriber, User } from "./model.ts";
+import { shadowSummary } from "./shadows.ts";
 import {
   type Cell,
   type Column,
@@ -76,7 +77,8 @@ function tables(shown: readonly Table[], width: number, style: Style): string[] 
     .flatMap(([columns, rows]) => ["", ...renderTable(columns, rows, width, style)]);
 }
 
-function summary({ source, session, channels, findings }: Inspection, style: Style): string[] {
+function summary(inspection: Inspection, style: Style): string[] {
+  const { source, session, channels, findings } = inspection;
   const users = (count: (channel: Channel) => number) =>
     channels.reduce((sum, channel) => sum + count(channel), 0);
   const title = source.kind === "shadow" ? "Shadow" : "Server";
@@ -93,10 +95,16 @@ function summary({ source, session, channels, findings }: Inspection, style: Sty
   const attention = findings.length === 0
     ? ""
     : `; ${style(`see ${formatNumberOf(findings.length, "finding")} below`, "warning")}`;
-  return [head, `Session ${session.id}, ${age}, ${serverState(session.server, style)}`, counts + attention];
+  const shadows = shadowSummary(inspection);
+  return [
+    head,
+    `Session ${session.id}, ${age}, ${serverState(session.server, style)}` +
+    (shadows === null ? "" : `, ${shadows.fine ? shadows.text : style(printable(shadows.text), "alarm")}`),
+    counts + attention,
+  ];
 }
 
-function serverState(server: Process | null, style: Style): string {
+export function serverState(server: Process | null, style: Style): string {
   if (server === null) return "server unknown";
   if (server.alive) return `server running (pid ${server.pid})`;
   return style(`server DOWN (pid ${server.pid} is gone)`, "alarm");

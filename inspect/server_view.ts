@@ -30,6 +30,7 @@ export function viewOfServer(answers: ServerAnswers, source: Source, surrounding
     },
     channels: answers.channels.map((info) => view.channel(info)).sort(byNameBehindMultiplexer),
     findings: view.findings.sorted(),
+    programs: null,
   };
 }
 

@@ -63,6 +63,7 @@ export function viewOfDump(
     session: view.session(),
     channels: view.channels(),
     findings: view.findings.sorted(),
+    programs: null,
   };
 }
 

@@ -8,7 +8,9 @@
 import { monotonicNs } from "../ffi/clock.ts";
 import { copyCounters, readOrdinalCount, readTotals } from "../shm/inspection.ts";
 import { formatRate } from "./channel_view.ts";
-import { InspectError, look, type ShadowSight, viewOf } from "./inspect.ts";
+import { viewOf } from "./inspect.ts";
+import { look, type ShadowSight } from "./sight.ts";
+import { InspectError } from "./link.ts";
 import { type Inspection, type Process, SCHEMA_VERSION, type Source } from "./model.ts";
 import { byNameBehindMultiplexer, compareNames } from "./naming.ts";
 import type { ReportOptions } from "./report.ts";

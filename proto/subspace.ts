@@ -134,6 +134,7 @@ export const RemoveSubscriberResponseSchema = schema<pb.RemoveSubscriberResponse
 
 export const GetChannelInfoRequestSchema = schema<pb.GetChannelInfoRequest>("subspace.GetChannelInfoRequest", [
   { no: 1, name: "channelName", type: "string" },
+  { no: 1000, name: "wantReport", type: "bool" },
 ]);
 
 export const ChannelParticipantInfoProtoSchema = schema<pb.ChannelParticipantInfoProto>("subspace.ChannelParticipantInfoProto", [
@@ -168,9 +169,34 @@ export const ChannelInfoProtoSchema = schema<pb.ChannelInfoProto>("subspace.Chan
   { no: 18, name: "subscriberQueueArenaSize", type: "uint64" },
 ]);
 
+export const CounterSchema = schema<pb.Counter>("subspace.Counter", [
+  { no: 1, name: "name", type: "string" },
+  { no: 2, name: "label", type: "string" },
+  { no: 3, name: "of", type: "string" },
+  { no: 4, name: "value", type: "uint64" },
+]);
+
+export const ShadowLinkReportSchema = schema<pb.ShadowLinkReport>("subspace.ShadowLinkReport", [
+  { no: 1, name: "label", type: "string" },
+  { no: 2, name: "socket", type: "string" },
+  { no: 3, name: "connected", type: "bool" },
+  { no: 4, name: "lag", type: "uint64" },
+  { no: 5, name: "lastFullSync", type: "string" },
+  { no: 6, name: "fullSyncs", type: "uint64" },
+  { no: 7, name: "partialSyncs", type: "uint64" },
+]);
+
+export const ServerReportSchema = schema<pb.ServerReport>("subspace.ServerReport", [
+  { no: 1, name: "counters", type: CounterSchema, repeated: true },
+  { no: 2, name: "generation", type: "uint64" },
+  { no: 3, name: "offset", type: "uint64" },
+  { no: 4, name: "shadows", type: ShadowLinkReportSchema, repeated: true },
+]);
+
 export const GetChannelInfoResponseSchema = schema<pb.GetChannelInfoResponse>("subspace.GetChannelInfoResponse", [
   { no: 1, name: "error", type: "string" },
   { no: 2, name: "channels", type: ChannelInfoProtoSchema, repeated: true },
+  { no: 1000, name: "report", type: ServerReportSchema },
 ]);
 
 export const GetChannelStatsRequestSchema = schema<pb.GetChannelStatsRequest>("subspace.GetChannelStatsRequest", [
@@ -280,6 +306,8 @@ export const StatisticsSchema = schema<pb.Statistics>("subspace.Statistics", [
 export const ShadowInitSchema = schema<pb.ShadowInit>("subspace.ShadowInit", [
   { no: 1, name: "sessionId", type: "uint64" },
   { no: 1000, name: "generation", type: "uint64" },
+  { no: 1001, name: "syncReason", type: "string" },
+  { no: 1002, name: "serverSocket", type: "string" },
 ]);
 
 export const ShadowCreateChannelSchema = schema<pb.ShadowCreateChannel>("subspace.ShadowCreateChannel", [
@@ -366,6 +394,25 @@ export const ShadowResumeSchema = schema<pb.ShadowResume>("subspace.ShadowResume
   { no: 1, name: "position", type: ShadowPositionSchema },
 ]);
 
+export const ShadowRequestReportSchema = schema<pb.ShadowRequestReport>("subspace.ShadowRequestReport", []);
+
+export const ShadowReportSchema = schema<pb.ShadowReport>("subspace.ShadowReport", [
+  { no: 1, name: "counters", type: CounterSchema, repeated: true },
+  { no: 2, name: "serverSocket", type: "string" },
+  { no: 3, name: "hasServer", type: "bool" },
+  { no: 4, name: "lastFullSync", type: "string" },
+  { no: 5, name: "previousSessionId", type: "uint64" },
+  { no: 6, name: "previousChannels", type: "int32" },
+]);
+
+export const ShadowRollbackSchema = schema<pb.ShadowRollback>("subspace.ShadowRollback", []);
+
+export const ShadowForgetSchema = schema<pb.ShadowForget>("subspace.ShadowForget", []);
+
+export const ShadowAnswerSchema = schema<pb.ShadowAnswer>("subspace.ShadowAnswer", [
+  { no: 1, name: "error", type: "string" },
+]);
+
 export const ShadowRegisterClientBufferSchema = schema<pb.ShadowRegisterClientBuffer>("subspace.ShadowRegisterClientBuffer", [
   { no: 1, name: "metadata", type: ClientBufferHandleMetadataProtoSchema },
   { no: 2, name: "hasFd", type: "bool" },
@@ -405,5 +452,10 @@ export const ShadowEventSchema = schema<pb.ShadowEvent>("subspace.ShadowEvent", 
   { no: 1000, name: "requestState", type: ShadowRequestStateSchema, oneof: "event" },
   { no: 1001, name: "stateComplete", type: ShadowStateCompleteSchema, oneof: "event" },
   { no: 1002, name: "resume", type: ShadowResumeSchema, oneof: "event" },
+  { no: 1003, name: "requestReport", type: ShadowRequestReportSchema, oneof: "event" },
+  { no: 1004, name: "report", type: ShadowReportSchema, oneof: "event" },
+  { no: 1005, name: "rollback", type: ShadowRollbackSchema, oneof: "event" },
+  { no: 1006, name: "forget", type: ShadowForgetSchema, oneof: "event" },
+  { no: 1007, name: "answer", type: ShadowAnswerSchema, oneof: "event" },
   { no: 1010, name: "offset", type: "uint64" },
 ]);

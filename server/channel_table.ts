@@ -111,6 +111,11 @@ export class ChannelTable implements ReplicationSource, Disposable {
     return this.#channels.size;
   }
 
+  /** Users whose client has not come back yet. */
+  get numOrphans(): number {
+    return this.#orphans.size;
+  }
+
   /** Whether no channel id is left. */
   get full(): boolean {
     return this.#ids.full;

@@ -30,6 +30,8 @@ export interface ShadowNames {
   onFailure?: "skip" | "fresh" | "refuse" | undefined;
   /** Changes that a shadow may miss before it gets everything again. Default: 16384. */
   journalChangesMax?: number | undefined;
+  /** Where the server listens, for those who look at a shadow. */
+  serverSocket?: string | undefined;
 }
 
 /** The server is not to start: what its shadows have cannot be recovered as a whole. */
@@ -79,6 +81,7 @@ export async function startWithShadows(
       generation,
       table,
       names.journalChangesMax ?? JOURNAL_CHANGES_MAX,
+      names.serverSocket,
     );
     await replicator.begin(offers);
     return { table, replication: replicator };

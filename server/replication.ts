@@ -8,12 +8,15 @@ import type { Change } from "./journal.ts";
 /** How a server's link to a shadow is. */
 export interface ShadowStatus {
   readonly label: string;
+  readonly socket: string;
   /** Whether it has had everything, and is told what happens. */
   readonly connected: boolean;
   /** Changes that it has not been told yet. */
   readonly lag: number;
   /** How often it got everything, by reason. */
   readonly syncFull: ReadonlyMap<SyncReason, number>;
+  /** Why it got everything the last time; null if it never did. */
+  readonly lastFullSync: SyncReason | null;
   /** How often it got only what it had missed. */
   readonly syncPartial: number;
 }
@@ -26,6 +29,10 @@ export type SyncReason = "start" | "new" | "behind" | "reference";
 
 /** Where the events of a server go. */
 export interface Replication {
+  /** A number for this run of the server. */
+  readonly generation: bigint;
+  /** Of the newest change. */
+  readonly offset: number;
   /** How each shadow is, in the order of preference. */
   readonly shadows: readonly ShadowStatus[];
   /** Whether a shadow has the state, and so the next server will. */

@@ -12,15 +12,27 @@ export class Replicator implements Replication {
   readonly #journal: Journal;
   readonly #history: History;
 
-  /** @param generation Higher than that of any server before. */
+  /**
+   * @param generation Higher than that of any server before.
+   * @param serverSocket Where the server listens, for those who look at a shadow.
+   */
   constructor(
     readonly shadows: readonly ShadowLink[],
     generation: bigint,
     source: ReplicationSource,
     journalChangesMax: number,
+    serverSocket = "",
   ) {
     this.#journal = new Journal(journalChangesMax);
-    this.#history = { generation, source, journal: this.#journal };
+    this.#history = { generation, source, journal: this.#journal, serverSocket };
+  }
+
+  get generation(): bigint {
+    return this.#history.generation;
+  }
+
+  get offset(): number {
+    return this.#journal.end;
   }
 
   /** Begins to feed the shadows. Resolves when each has had everything, or cannot have it now. */

@@ -2,6 +2,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import type { Fd } from "../ffi/fd.ts";
+import { LoopMonitor } from "../ffi/loop_monitor.ts";
 import { hostName, uid } from "../ffi/process.ts";
 import { Ready, type Watch } from "../ffi/reactor.ts";
 import { operatingSystem, type System, type Timers } from "../ffi/system.ts";
@@ -9,7 +10,7 @@ import { AccessPolicy, type AccessRules, type Peer, peerText } from "../wire/acc
 import { peerOf } from "../wire/peer.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
 import { ChannelTable } from "./channel_table.ts";
-import { ServerCounters } from "./counters.ts";
+import { ServerCounters, serverReport } from "./counters.ts";
 import { type Host, systemHost } from "./host.ts";
 import { defaultServerLimits, type ServerLimits } from "./limits.ts";
 import { type ShadowNames, startWithShadows } from "./recovery.ts";
@@ -68,6 +69,7 @@ export class Server {
   readonly #limits: ServerLimits;
   /** What this server did, and what it refused. */
   readonly counters = new ServerCounters();
+  readonly #loop: LoopMonitor;
   readonly #watch: Watch;
   readonly #channels: ServerChannels | null;
   #cancelOrphanCheck: () => void = () => {};
@@ -99,6 +101,7 @@ export class Server {
       : null;
     this.#checkOrphans(timers);
     this.#watch = system.watch(listener, Ready.readable, () => this.#accept());
+    this.#loop = new LoopMonitor(system);
   }
 
   /**
@@ -149,11 +152,19 @@ export class Server {
     const peer = peerOf(this.system, socket);
     const refusal = this.#objection(peer);
     if (refusal === null) {
-      this.#serve(new Session(this.table, socket, peer.pid, this.#limits, this.counters, this.system));
+      const report = () => this.#report();
+      this.#serve(
+        new Session(this.table, socket, peer.pid, this.#limits, this.counters, report, this.system),
+      );
       return;
     }
     socket.close();
     this.#say(refusal.reason, `Refused a client (${peerText(peer)}): ${refusal.text}`);
+  }
+
+  #report() {
+    const connections = this.#sessions.values().map(({ connection }) => connection);
+    return serverReport(this.counters, this.table, this.replication, this.#loop, connections);
   }
 
   #objection(peer: Peer): { reason: RefusalReason; text: string } | null {
@@ -185,6 +196,7 @@ export class Server {
   /** Users of processes that died while no server was there. Nobody tells of them: it takes looking. */
   #checkOrphans(timers: Timers): void {
     const removed = this.table.reapOrphans();
+    this.counters.orphansReaped += removed;
     if (removed > 0) log.info("Removed {count} users whose process has died", { count: removed });
     this.#cancelOrphanCheck = timers.after(
       this.options.orphanCheckMs ?? 2000,
@@ -207,6 +219,7 @@ export class Server {
     this.#cancelAcceptRest();
     this.listener.close();
     this.#cancelOrphanCheck();
+    this.#loop[Symbol.dispose]();
     this.#channels?.close();
     for (const session of this.#sessions) session.abandon();
     const kept = this.keepsState && !forget;
@@ -231,7 +244,7 @@ export class Server {
 }
 
 async function begin(
-  { shadowSocket, secondaryShadowSocket, recovery, shadowPatience }: ServerOptions,
+  { socket = DEFAULT_SOCKET, shadowSocket, secondaryShadowSocket, recovery, shadowPatience }: ServerOptions,
   host: Host,
   system: System,
 ): Promise<{ table: ChannelTable; replication: Replication | null }> {
@@ -239,7 +252,7 @@ async function begin(
     return { table: ChannelTable.create(host), replication: null };
   }
   return await startWithShadows(
-    { ...recovery, primary: shadowSocket, secondary: secondaryShadowSocket },
+    { ...recovery, primary: shadowSocket, secondary: secondaryShadowSocket, serverSocket: socket },
     host,
     shadowPatience,
     system,

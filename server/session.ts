@@ -5,7 +5,8 @@ import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { System } from "../ffi/system.ts";
 import { requestCodec, sendResponse } from "../wire/client_link.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
-import type { Request } from "../proto/subspace_pb.ts";
+import type { Init } from "../proto/message.ts";
+import type { Request, ServerReport } from "../proto/subspace_pb.ts";
 import { unsaidText } from "../wire/refusals.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import type { ServerCounters } from "./counters.ts";
@@ -26,11 +27,12 @@ const REQUEST_FDS_MAX = 16;
 /** A client that is connected, until its connection ends. */
 export class Session {
   readonly client: Client;
-  readonly #connection: Connection;
+  readonly connection: Connection;
 
   /**
    * @param socket Owned by the session from now on.
    * @param pid Of the client's process, as for `Client`.
+   * @param report Makes what the server tells of its own work.
    */
   constructor(
     private readonly table: ChannelTable,
@@ -38,11 +40,12 @@ export class Session {
     pid: number,
     private readonly limits: ServerLimits,
     private readonly counters: ServerCounters,
+    private readonly report: () => Init<ServerReport>,
     private readonly system: System,
   ) {
     this.client = new Client(pid);
     const bounds = { frameBytesMax: limits.frameBytesMax, fdsMax: REQUEST_FDS_MAX };
-    this.#connection = new Connection(socket, bounds, system);
+    this.connection = new Connection(socket, bounds, system);
   }
 
   /** Answers requests until the connection ends, for whatever reason; then the client's users are removed. */
@@ -50,14 +53,14 @@ export class Session {
     try {
       await this.#serve();
     } catch (error) {
-      this.#connection.close(error instanceof Error ? error : new Error(String(error)));
+      this.connection.close(error instanceof Error ? error : new Error(String(error)));
     }
     this.table.disconnect(this.client);
     this.#explainEnd();
   }
 
   #explainEnd(): void {
-    const { failure } = this.#connection;
+    const { failure } = this.connection;
     if (!(failure instanceof ProtocolError)) return;
     const verdict = this.counters.refusals.count(failure.reason, this.table.host.monotonicNs());
     if (!verdict.log) return;
@@ -72,16 +75,16 @@ export class Session {
   async #serve(): Promise<void> {
     let turns = 0;
     while (true) {
-      let incoming = this.#connection.tryReceive(requestCodec);
+      let incoming = this.connection.tryReceive(requestCodec);
       if (incoming === null) {
         turns = 0;
-        incoming = await this.#connection.receive(requestCodec);
+        incoming = await this.connection.receive(requestCodec);
         if (incoming === null) return;
       }
       this.#answer(incoming);
       if (this.#mustPause()) {
         this.counters.pauses++;
-        await this.#connection.drained();
+        await this.connection.drained();
       }
       if (++turns % REQUESTS_PER_TURN === 0) {
         await new Promise<void>((resolve) => this.system.after(0, resolve));
@@ -90,17 +93,23 @@ export class Session {
   }
 
   #mustPause(): boolean {
-    const { outboundFrames, outboundBytes } = this.#connection;
+    const { outboundFrames, outboundBytes } = this.connection;
     // An answer with fds waits as two frames.
     return outboundFrames >= 2 * this.limits.requestsInFlightMax ||
       outboundBytes > OUTBOUND_BYTES_BEFORE_PAUSE;
   }
 
   #answer({ message, fds }: Incoming<Request>): void {
-    this.counters.requests++;
+    const { request } = message;
+    this.counters.requested(request.case ?? "unknown");
     try {
+      if (request.case === "getChannelInfo" && request.value.wantReport) {
+        const value = { report: this.report() };
+        sendResponse(this.connection, { response: { case: "getChannelInfo", value } }, []);
+        return;
+      }
       const result = answer(this.table, this.client, message, fds, this.counters.refusals);
-      if (result !== null) sendResponse(this.#connection, { response: result.response }, result.fds);
+      if (result !== null) sendResponse(this.connection, { response: result.response }, result.fds);
     } finally {
       closeAll(fds);
     }
@@ -109,6 +118,6 @@ export class Session {
   /** Closes the connection, and leaves the client's users as they are: the server stops, the clients may go on. */
   abandon(): void {
     this.client.users.clear();
-    this.#connection.close();
+    this.connection.close();
   }
 }

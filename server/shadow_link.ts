@@ -55,6 +55,8 @@ export interface History {
   readonly generation: bigint;
   readonly source: ReplicationSource;
   readonly journal: Journal;
+  /** Where the server listens; empty where that is nobody's concern. */
+  readonly serverSocket: string;
 }
 
 /** The link to one shadow. */
@@ -73,6 +75,7 @@ export class ShadowLink implements ShadowStatus {
   #interrupt: (() => void) | null = null;
   readonly syncFull = new Map<SyncReason, number>();
   syncPartial = 0;
+  lastFullSync: SyncReason | null = null;
 
   constructor(
     /** `primary`, `secondary`, `3rd`. */
@@ -255,10 +258,11 @@ export class ShadowLink implements ShadowStatus {
   }
 
   /** Sends everything. Channels may change meanwhile: those changes come again from the journal. */
-  async #sendAll({ generation, source, journal }: History, offer: Offer, reason: SyncReason): Promise<void> {
-    const { connection, resumable } = offer;
+  async #sendAll(history: History, offer: Offer, reason: SyncReason): Promise<void> {
+    const { generation, source, journal, serverSocket } = history, { connection, resumable } = offer;
     const count = (this.syncFull.get(reason) ?? 0) + 1;
     this.syncFull.set(reason, count);
+    this.lastFullSync = reason;
     if (reason !== "start") {
       log.info("Shadow: the {label} shadow gets everything (sync_full={count}, reason={reason})", {
         label: this.label,
@@ -268,11 +272,8 @@ export class ShadowLink implements ShadowStatus {
     }
     this.#cursor = journal.end;
     const { sessionId } = source;
-    this.#send(
-      offer,
-      { event: { case: "init", value: { sessionId, generation: resumable ? generation : 0n } } },
-      [source.scb],
-    );
+    const ours = resumable ? { generation, syncReason: reason, serverSocket } : {};
+    this.#send(offer, { event: { case: "init", value: { sessionId, ...ours } } }, [source.scb]);
     for (const channel of source.records()) {
       // A channel at once, because its fds are borrowed.
       for (const [event, fds] of channelEvents(channel)) this.#send(offer, event, fds);

@@ -163,6 +163,30 @@ export class Generations implements Disposable {
     }
   }
 
+  /**
+   * Puts what is kept aside in the place of the newest copy, and that aside. It counts as newer than all others, so
+   * that a server with several shadows recovers from it.
+   *
+   * @throws {Error} If nothing is kept aside.
+   */
+  rollBack(): void {
+    if (this.#previous === null) throw new Error("nothing is kept aside");
+    this.abandon();
+    const newest = this.#mirror.swap(this.#previous);
+    this.#previous = newest;
+    this.#position = { generation: this.now(), offset: 0n, complete: true };
+  }
+
+  /**
+   * Lets go of what is kept aside.
+   *
+   * @throws {Error} If nothing is.
+   */
+  forget(): void {
+    if (this.#previous === null) throw new Error("nothing is kept aside");
+    this.#setAside(null);
+  }
+
   #setAside(state: StateDump | null): void {
     if (this.#previous !== null) this.#mirror.drop(this.#previous);
     this.#previous = state;

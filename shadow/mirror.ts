@@ -148,9 +148,14 @@ export class Mirror implements Disposable {
       case "requestState":
       case "stateComplete":
       case "resume":
+      case "requestReport":
+      case "rollback":
+      case "forget":
         throw new Error(`Cannot apply ${event.case}: it changes nothing`);
       case "stateDump":
       case "stateDone":
+      case "report":
+      case "answer":
         throw new Error(`Cannot apply ${event.case}: it goes from a shadow to a server`);
       case undefined:
         throw new Error("Cannot apply an event of an unknown kind");
@@ -217,8 +222,13 @@ export class Mirror implements Disposable {
 
   /** Takes the state out, with its fds, and leaves nothing. */
   take(): StateDump {
+    return this.swap(nothing());
+  }
+
+  /** Takes the state out, with its fds, and leaves another one, of which it has the fds from now on. */
+  swap(state: StateDump): StateDump {
     const taken = this.#state;
-    this.#state = nothing();
+    this.#state = state;
     return taken;
   }
 

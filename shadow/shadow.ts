@@ -8,19 +8,20 @@
 import { getLogger } from "@logtape/logtape";
 import { SystemError } from "../ffi/errno.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
+import { LoopMonitor } from "../ffi/loop_monitor.ts";
 import { uid } from "../ffi/process.ts";
 import { Ready, type Watch } from "../ffi/reactor.ts";
 import { operatingSystem, type System } from "../ffi/system.ts";
 import { isWholeName } from "../ffi/unix_socket.ts";
-import type { ShadowEvent } from "../proto/subspace_pb.ts";
+import type { ShadowEvent, ShadowInit } from "../proto/subspace_pb.ts";
 import { AccessPolicy, type AccessRules, peerText } from "../wire/access.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
 import { peerOf } from "../wire/peer.ts";
 import { NOWHERE, type Position, previousSocket, replicationSocket } from "../wire/position.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
-import { tryReceiveEvent } from "../wire/shadow_link.ts";
+import { sendEvent, tryReceiveEvent } from "../wire/shadow_link.ts";
 import { sendDump, sendHeader, type StateDump } from "../wire/state_dump.ts";
-import { ShadowCounters } from "./counters.ts";
+import { ShadowCounters, shadowCounters } from "./counters.ts";
 import { logEvent } from "./event_log.ts";
 import { FdStore, type Keeper, restore } from "./fd_store.ts";
 import { Generations } from "./generations.ts";
@@ -57,6 +58,9 @@ const EVENTS_PER_TURN = 256;
 const EVENTS_LEFT_BEHIND_MAX = 1 << 16;
 /** How soon accepting is tried again after it failed, as for want of fds. */
 const ACCEPT_RETRY_MS = 100;
+
+/** Why servers of ours say that they send everything: `SyncReason` in server/replication.ts. */
+const SYNC_REASONS = ["start", "new", "behind", "reference"];
 
 /** A socket to connect to, and what is found behind it. */
 interface Door {
@@ -96,6 +100,10 @@ export class Shadow implements Disposable {
   readonly #writers: AccessPolicy;
   /** What this shadow did, and what it refused. */
   readonly counters = new ShadowCounters();
+  readonly #loop: LoopMonitor;
+  /** Of the server that writes, or was the last to. */
+  #serverSocket = "";
+  #lastFullSync = "";
   #stopped = false;
 
   private constructor(options: ShadowOptions) {
@@ -114,6 +122,7 @@ export class Shadow implements Disposable {
     const { keeper, kept, system } = this.#options;
     this.#system = system;
     this.#generations = new Generations(() => system.monotonicNs());
+    this.#loop = new LoopMonitor(system);
     this.#store = keeper === null ? null : new FdStore(keeper, kept.keys(), system);
     this.#readers = new AccessPolicy(uid(), this.#options.readers);
     this.#writers = new AccessPolicy(uid(), this.#options.writers);
@@ -189,6 +198,7 @@ export class Shadow implements Disposable {
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
+    this.#loop[Symbol.dispose]();
     for (const { cancelAcceptRetry, watch, listener } of this.#doors) {
       cancelAcceptRetry();
       watch.close();
@@ -304,10 +314,7 @@ export class Shadow implements Disposable {
   #handle(link: Link, { message, fds }: Incoming<ShadowEvent>): void {
     // An empty frame is how the link is closed in so many words (section 1.2).
     if (message.event.case === undefined && message.$unknown === undefined) return link.connection.close();
-    if (message.event.case === "requestState" && link.door.onRequest) {
-      this.#sendState(link).catch((error) => link.connection.close(error));
-      return;
-    }
+    if (link.door.onRequest && this.#answer(link, message)) return;
     try {
       this.#admit(link, message);
     } catch (error) {
@@ -315,6 +322,8 @@ export class Shadow implements Disposable {
       link.connection.close(error as Error);
       return;
     }
+    if (message.event.case === "init") this.#noteFullSync(message.event.value);
+    else if (message.event.case === "resume") this.counters.resumes++;
     this.#store?.note(message, fds, link.door.previous);
     try {
       this.#generations.apply(message, fds, link.door.previous);
@@ -326,6 +335,65 @@ export class Shadow implements Disposable {
     }
     this.#store?.tidy(this.#generations);
     if (this.#generations.heldFds > this.#options.heldFdsMax) this.#dropSlowest();
+  }
+
+  /** Answers what only ours ask. Returns false where it is no question. */
+  #answer(link: Link, { event }: ShadowEvent): boolean {
+    switch (event.case) {
+      case "requestState":
+        this.#sendState(link).catch((error) => link.connection.close(error));
+        return true;
+      case "requestReport":
+        this.#sendReport(link.connection);
+        return true;
+      case "rollback":
+      case "forget":
+        this.#sendAnswer(link, event.case);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #sendReport(connection: Connection): void {
+    const { previous, heldFds } = this.#generations;
+    const connections = Array.from(this.#links, (link) => link.connection);
+    const value = {
+      counters: shadowCounters(this.counters, heldFds, this.#loop, connections),
+      serverSocket: this.#serverSocket,
+      hasServer: this.#writer !== null,
+      lastFullSync: this.#lastFullSync,
+      previousSessionId: previous?.sessionId ?? 0n,
+      previousChannels: previous?.channels.size ?? 0,
+    };
+    sendEvent(connection, { event: { case: "report", value } });
+  }
+
+  #sendAnswer(link: Link, what: "rollback" | "forget"): void {
+    let error = "";
+    try {
+      this.#checkMayChange(link, what);
+      if (what === "rollback") this.#generations.rollBack();
+      else this.#generations.forget();
+      log.info("Shadow: {what}, as {peer} asked for", { what, peer: link.peer });
+    } catch (cause) {
+      error = reasonOf(cause);
+      log.warn("Shadow: no {what} for {peer}: {reason}", { what, peer: link.peer, reason: error });
+    }
+    sendEvent(link.connection, { event: { case: "answer", value: { error } } });
+  }
+
+  #checkMayChange({ mayWrite, peer }: Link, what: "rollback" | "forget"): void {
+    if (!mayWrite) {
+      this.counters.refusals.count("write_access", this.#system.monotonicNs());
+      throw new Error(`${peer} may read only; name it in --allow_server_user`);
+    }
+    this.#hearOut();
+    if (what === "rollback" && this.#writer !== null) {
+      throw new Error(
+        "a server is connected, and would go on with what is not there any more; stop it first",
+      );
+    }
   }
 
   /** Lets only the writer write. A new one begins with `init`, when the one before is gone. */
@@ -349,6 +417,16 @@ export class Shadow implements Disposable {
       );
     }
     this.#writer = link;
+  }
+
+  /** The reference's servers do not say why, nor where they listen. */
+  #noteFullSync({ generation, syncReason, serverSocket }: ShadowInit): void {
+    this.#lastFullSync = generation === 0n
+      ? "reference"
+      : SYNC_REASONS.find((known) => known === syncReason) ?? "unknown";
+    this.#serverSocket = serverSocket;
+    const { fullSyncs } = this.counters;
+    fullSyncs.set(this.#lastFullSync, (fullSyncs.get(this.#lastFullSync) ?? 0) + 1);
   }
 
   #dropSlowest(): void {

@@ -58,7 +58,7 @@ export async function ask(socket: string, request: Request["request"]): Promise<
 
 /** What a server says about one channel; undefined where it has none of that name. */
 export async function channelInfo(socket: string, channel: string): Promise<ChannelInfoProto | undefined> {
-  const value = { $typeName: "subspace.GetChannelInfoRequest", channelName: "" } as const;
+  const value = { $typeName: "subspace.GetChannelInfoRequest", channelName: "", wantReport: false } as const;
   const response = await ask(socket, { case: "getChannelInfo", value });
   if (response.case !== "getChannelInfo") throw new Error(`the server answered ${response.case}`);
   return response.value.channels.find(({ name }) => name === channel);

@@ -2,7 +2,9 @@
 
 import { monotonicNs } from "../../ffi/clock.ts";
 import { type ChannelDetail, detailOf, lookAtChannel, renderChannel } from "../../inspect/channel_view.ts";
-import { InspectError, look, type ShadowSight, viewOf } from "../../inspect/inspect.ts";
+import { viewOf } from "../../inspect/inspect.ts";
+import { look, type ShadowSight } from "../../inspect/sight.ts";
+import { InspectError } from "../../inspect/link.ts";
 import { SCHEMA_VERSION } from "../../inspect/model.ts";
 import { nearest } from "../suggestion.ts";
 import type { InspectFlags } from "./flags.ts";

@@ -1,7 +1,8 @@
 /** `subspace-inspect fds`: every fd that a shadow keeps. */
 
 import { fdsOf, renderFds } from "../../inspect/fds.ts";
-import { InspectError, look } from "../../inspect/inspect.ts";
+import { look } from "../../inspect/sight.ts";
+import { InspectError } from "../../inspect/link.ts";
 import { ExitCode } from "../exit_codes.ts";
 import type { InspectFlags } from "./flags.ts";
 import { show } from "./screen.ts";

@@ -60,8 +60,14 @@ export const inspectFlags = {
   server: flag({
     type: text("NAME"),
     default: "/tmp/subspace",
-    description: "Abstract Unix socket of the server to publish through",
-    group: "Flags of publish",
+    description: "Abstract Unix socket of the server to publish through, or to ask where no shadow names it",
+    group: "Flags of publish, replay, shadows and counters",
+  }),
+  yes: flag({
+    type: onOff,
+    default: false,
+    description: "Do it without being asked",
+    group: "Flags of rollback and forget",
   }),
   reliable: flag({
     type: onOff,

@@ -1,7 +1,8 @@
 /** `subspace-inspect health`: one verdict, for people and for monitors. */
 
 import { type Health, healthOf, renderHealth, unreachable } from "../../inspect/health.ts";
-import { inspect, InspectError } from "../../inspect/inspect.ts";
+import { inspect } from "../../inspect/inspect.ts";
+import { InspectError } from "../../inspect/link.ts";
 import { ExitCode } from "../exit_codes.ts";
 import type { InspectFlags } from "./flags.ts";
 import { show } from "./screen.ts";

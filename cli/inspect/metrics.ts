@@ -1,7 +1,8 @@
 /** `subspace-inspect metrics`: Prometheus text, once or whenever it is asked for. */
 
 import { healthOf, unreachable } from "../../inspect/health.ts";
-import { inspect, InspectError } from "../../inspect/inspect.ts";
+import { inspect } from "../../inspect/inspect.ts";
+import { InspectError } from "../../inspect/link.ts";
 import { renderMetrics } from "../../inspect/metrics.ts";
 import { SCHEMA_VERSION } from "../../inspect/model.ts";
 import { ExitCode } from "../exit_codes.ts";

@@ -1,6 +1,7 @@
 /** What the verbs have in common that follow a channel. */
 
-import { InspectError, look, type Sight } from "../../inspect/inspect.ts";
+import { look, type Sight } from "../../inspect/sight.ts";
+import { InspectError } from "../../inspect/link.ts";
 import { ChannelObserver } from "../../inspect/observer.ts";
 import type { ChannelRecord } from "../../wire/state_dump.ts";
 import { stopSignal } from "../stopping.ts";

@@ -2,7 +2,7 @@
 
 import { Client } from "../../client/client.ts";
 import type { Publisher } from "../../client/publisher.ts";
-import { InspectError } from "../../inspect/inspect.ts";
+import { InspectError } from "../../inspect/link.ts";
 import { formatBytes, formatNumberOf } from "../../inspect/units.ts";
 import { ExitCode } from "../exit_codes.ts";
 import { terminalColumns, writeError, writeOut } from "../output.ts";

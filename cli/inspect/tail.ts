@@ -8,7 +8,7 @@ import {
   protobufText,
   utf8Text,
 } from "../../inspect/message_text.ts";
-import { InspectError } from "../../inspect/inspect.ts";
+import { InspectError } from "../../inspect/link.ts";
 import { SCHEMA_VERSION } from "../../inspect/model.ts";
 import { typeText } from "../../inspect/naming.ts";
 import { formatNumberOf } from "../../inspect/units.ts";

@@ -1,39 +1,12 @@
 import assert from "node:assert/strict";
-import { reactor, Ready } from "../../ffi/reactor.ts";
-import { accept, listenAbstract } from "../../ffi/unix_socket.ts";
-import { inspect, InspectError } from "../../inspect/inspect.ts";
+import { inspect } from "../../inspect/inspect.ts";
+import { InspectError } from "../../inspect/link.ts";
 import { requestCodec, sendResponse } from "../../wire/client_link.ts";
-import { Connection } from "../../wire/connection.ts";
 import { shadowEventCodec } from "../../wire/shadow_link.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { uniqueSocket } from "../program.ts";
+import { Peer } from "./peer.ts";
 import { RecordedShadow } from "./recorded_shadow.ts";
-
-/** Somebody who listens, and what is done with each connection. */
-class Peer implements Disposable {
-  readonly socket = uniqueSocket("peer");
-  readonly #listener = listenAbstract(this.socket);
-  readonly #connections: Connection[] = [];
-  readonly #watch = reactor().watch(this.#listener, Ready.readable, () => {
-    for (let fd = accept(this.#listener); fd !== null; fd = accept(this.#listener)) {
-      const connection = new Connection(fd);
-      this.#connections.push(connection);
-      this.serve(connection, this.#connections.length - 1);
-    }
-  });
-
-  constructor(private readonly serve: (connection: Connection, index: number) => void) {}
-
-  get connections(): number {
-    return this.#connections.length;
-  }
-
-  [Symbol.dispose](): void {
-    this.#watch.close();
-    this.#listener.close();
-    for (const connection of this.#connections) connection.close();
-  }
-}
 
 const sessionId = 77n;
 const info = {
@@ -123,7 +96,7 @@ Deno.test("a server is asked for channels first, and introduced to only then", (
     const asked: string[] = [];
     using peer = server(asked);
     const { source, session, channels, findings } = await inspect(peer.socket, { quietMs: 1 });
-    assert.deepEqual(asked, ["getChannelInfo", "getChannelStats", "init"]);
+    assert.deepEqual(asked, ["getChannelInfo", "getChannelStats", "init", "getChannelInfo"]);
     assert.deepEqual(source, { kind: "server", socket: peer.socket, pid: Deno.pid });
     assert.equal(session?.id, "77");
     assert.deepEqual(channels.map(({ name, kind }) => `${name} ${kind}`), [

@@ -1,6 +1,6 @@
 /** A recorded system under some traffic, as the inspector's verbs see it. */
 
-import type { ShadowSight } from "../../inspect/inspect.ts";
+import type { ShadowSight } from "../../inspect/sight.ts";
 import { closeDump } from "../../wire/state_dump.ts";
 import { send } from "../shm/local_channel.ts";
 import { RecordedShadow } from "./recorded_shadow.ts";

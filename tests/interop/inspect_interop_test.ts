@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { fdsOf } from "../../inspect/fds.ts";
 import { healthOf } from "../../inspect/health.ts";
-import { inspect, look } from "../../inspect/inspect.ts";
+import { inspect } from "../../inspect/inspect.ts";
+import { look } from "../../inspect/sight.ts";
 import type { Channel, Inspection } from "../../inspect/model.ts";
 import { ChannelObserver } from "../../inspect/observer.ts";
 import { Watcher } from "../../inspect/watch.ts";
