@@ -22,7 +22,6 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
   readonly #options: PublisherOptions<Value>;
   /** Where the buffer is that the user may be writing to. */
   #lent: PublishingEnd | null = null;
-  #buffer: Uint8Array<ArrayBuffer> | null = null;
   #sent = 0;
 
   private constructor(registration: PublisherRegistration, options: PublisherOptions<Value>) {
@@ -84,10 +83,8 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
    * @throws {RangeError} If the message is longer than slots may get.
    */
   getBuffer(bytes?: number): Uint8Array<ArrayBuffer> | null {
-    const { end } = this.#registration.use();
-    const buffer = end.buffer(bytes);
+    const { end } = this.#registration.use(), buffer = end.buffer(bytes);
     this.#lent = buffer === null ? null : end;
-    this.#buffer = buffer;
     return buffer;
   }
 
@@ -107,26 +104,38 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
    * the server's memory, which `onConnectionChange` reports.
    */
   publish(message: number | Uint8Array, metadata?: Uint8Array): boolean {
-    if (typeof message !== "number") {
-      const buffer = this.getBuffer(message.length);
-      if (buffer === null) return false;
-      buffer.set(message);
-      message = message.length;
-    }
-    const { end } = this.#registration.attached;
+    const bytes = typeof message === "number" ? message : this.#copy(message);
+    if (bytes === null) return false;
     const lent = this.#lent;
-    if (lent === null) return this.#withoutBuffer();
-    if (lent !== end) {
-      this.#lent = null;
-      return false;
-    }
-    if (metadata !== undefined) this.#setMetadata(metadata);
-    const { onSend } = this.#options;
-    if (onSend !== undefined) message = onSend(this.#buffer!.subarray(0, message)) ?? message;
+    if (lent === null || lent !== this.#registration.attached.end) return this.#withoutSlot();
+    const length = metadata === undefined && this.#options.onSend === undefined
+      ? bytes
+      : this.#complete(lent, bytes, metadata);
     this.#lent = null;
-    lent.publish(message);
+    lent.publish(length);
     this.#registration.checkTopology();
     return true;
+  }
+
+  /** Copies a message into a slot. Returns its length; null where there is no slot. */
+  #copy(message: Uint8Array): number | null {
+    const buffer = this.getBuffer(message.length);
+    buffer?.set(message);
+    return buffer === null ? null : message.length;
+  }
+
+  /** Adds what the user wants to add. Returns how long the message is then. */
+  #complete(lent: PublishingEnd, bytes: number, metadata: Uint8Array | undefined): number {
+    if (metadata !== undefined) this.#setMetadata(metadata);
+    return this.#options.onSend?.(lent.payload.subarray(0, bytes)) ?? bytes;
+  }
+
+  /** The buffer was lost with the memory that it was in, or there has been none. */
+  #withoutSlot(): false {
+    this.#registration.use();
+    if (this.#lent === null) return this.#withoutBuffer();
+    this.#lent = null;
+    return false;
   }
 
   #withoutBuffer(): never {

@@ -5,6 +5,7 @@ import { uid as ownUid } from "../ffi/process.ts";
 import { crc32 } from "../shm/checksum.ts";
 import type { ControlBlocks } from "../shm/control_blocks.ts";
 import { PublishingEnd } from "../shm/publishing.ts";
+import type { ChannelCounters } from "../shm/system_control_block.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
 import { takeBlocks } from "./channel_memory.ts";
 import { type Control, type Handle, quietly } from "./control.ts";
@@ -24,6 +25,7 @@ export interface AttachedPublisher {
   readonly publisherId: number;
   readonly vchanId: number;
   readonly blocks: ControlBlocks;
+  readonly counters: ChannelCounters;
   readonly end: PublishingEnd;
 }
 
@@ -88,9 +90,8 @@ export class PublisherRegistration {
   /** To be called before each use: sees what the server has sent, and what has changed. */
   use(): AttachedPublisher {
     this.#control.tick();
-    const { attached } = this;
-    this.checkTopology();
-    return attached;
+    const attached = this.#attached;
+    return attached !== null && this.#upToDate(attached) ? attached : this.#catchUp();
   }
 
   #unusable(): never {
@@ -166,7 +167,7 @@ export class PublisherRegistration {
     });
     // What the reference's subscribers expect of a reliable publisher: its first message is for them to hold.
     if ((reliable || activate) && !tunnel) end.publishActivation();
-    return { channelId, publisherId, vchanId, blocks, end };
+    return { channelId, publisherId, vchanId, blocks, counters: blocks.counters, end };
   }
 
   /** Lets memory go in which the server has already given the slot to others. */
@@ -194,13 +195,21 @@ export class PublisherRegistration {
     this.#wantsKinds = attached.end.wantsSubscriberKinds;
   }
 
-  /** Sees whom there is to tell, after a publication too. */
+  /** Sees after a publication whether somebody has come who was not told. */
   checkTopology(): void {
     const attached = this.#attached;
-    if (attached === null) return;
+    if (attached !== null && !this.#upToDate(attached)) this.#catchUp();
+  }
+
+  #upToDate({ counters }: AttachedPublisher): boolean {
+    return counters.numSubUpdates === this.#seenUpdates && !this.#wantsKinds;
+  }
+
+  #catchUp(): AttachedPublisher {
+    const { attached } = this, updates = attached.counters.numSubUpdates;
     if (this.#wantsKinds) this.#askKinds(attached);
-    const updates = attached.blocks.counters.numSubUpdates;
     if (updates !== this.#seenUpdates && !this.#refreshing) this.#refresh(attached, updates);
+    return attached;
   }
 
   #refresh(attached: AttachedPublisher, updates: number): void {
@@ -226,7 +235,7 @@ export class PublisherRegistration {
 
   /** Shared memory does not say which subscribers are reliable. */
   #askKinds(attached: AttachedPublisher): void {
-    const updates = attached.blocks.counters.numSubUpdates;
+    const updates = attached.counters.numSubUpdates;
     const { mux } = this.#options;
     // The slots are those of all virtual channels, and their messages may be for anybody's subscribers.
     const channelName = mux === undefined ? this.channel : "";

@@ -4,6 +4,7 @@ import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { ControlBlocks } from "../shm/control_blocks.ts";
 import { prefixBytes } from "../shm/layout.ts";
 import { ReadingEnd } from "../shm/reading.ts";
+import type { ChannelCounters } from "../shm/system_control_block.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
 import { takeBlocks } from "./channel_memory.ts";
 import { bytesCodec, type Codec } from "./codec.ts";
@@ -26,6 +27,7 @@ export interface AttachedSubscriber<Value> {
   readonly subscriberId: number;
   readonly vchanId: number;
   readonly blocks: ControlBlocks;
+  readonly counters: ChannelCounters;
   /** null: no publisher has been there yet, and the channel has no memory. */
   readonly end: ReadingEnd | null;
   /** Per slot, the object that stands for its message. */
@@ -97,10 +99,16 @@ export class SubscriberRegistration<Value> {
   use(): AttachedSubscriber<Value> {
     this.#control.tick();
     const attached = this.#attached;
+    if (attached !== null && attached.counters.numPubUpdates === this.#seenUpdates) return attached;
+    return this.#catchUp();
+  }
+
+  #catchUp(): AttachedSubscriber<Value> {
+    const attached = this.#attached;
     if (attached === null) {
       throw this.#failure ?? new ClosedError(`Cannot use the subscriber to ${this.channel}: it is closed`);
     }
-    this.#checkTopology(attached);
+    if (!this.#refreshing) this.#refresh(attached, attached.counters.numPubUpdates);
     return attached;
   }
 
@@ -176,7 +184,7 @@ export class SubscriberRegistration<Value> {
       metadataBytes,
       codec,
     };
-    return { channelId, subscriberId, vchanId, blocks, end, messages: [], layout };
+    return { channelId, subscriberId, vchanId, blocks, counters: blocks.counters, end, messages: [], layout };
   }
 
   /** Lets the channel's memory go, as soon as no message of it is held. */
@@ -212,11 +220,6 @@ export class SubscriberRegistration<Value> {
     this.#seenUpdates = seenUpdates;
     this.virtualChannels.expire();
     peers.ring();
-  }
-
-  #checkTopology(attached: AttachedSubscriber<Value>): void {
-    const updates = attached.blocks.counters.numPubUpdates;
-    if (updates !== this.#seenUpdates && !this.#refreshing) this.#refresh(attached, updates);
   }
 
   #refresh(attached: AttachedSubscriber<Value>, updates: number): void {

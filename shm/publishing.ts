@@ -171,6 +171,11 @@ export class PublishingEnd implements Disposable {
       this.#growTo(minBytes);
     }
     if (!this.#holdsSlot && (this.#leases.size >= this.#maxLeases || !this.#claim(false))) return null;
+    return this.payload;
+  }
+
+  /** The payload area of the slot held. */
+  get payload(): Uint8Array<ArrayBuffer> {
     const u32 = this.#u32, word = this.#word;
     return this.#buffers.payload(
       u32[word + PublisherStruct.bufferIndex / 4],

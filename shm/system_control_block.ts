@@ -51,9 +51,11 @@ export class SystemControlBlock implements Disposable {
 
 /** The counters of a channel, shared by all virtual channels of a multiplexer: u16 each, written by the server only. */
 export class ChannelCounters {
-  readonly #view = arena().view;
+  readonly #words: Uint16Array<ArrayBuffer>;
 
-  constructor(/** In the arena. */ readonly address: number) {}
+  constructor(/** In the arena. */ readonly address: number) {
+    this.#words = new Uint16Array(arena().buffer, address, Scb.stride / 2);
+  }
 
   /** Grows with every publisher that comes or goes, and wraps. */
   get numPubUpdates(): number {
@@ -117,11 +119,11 @@ export class ChannelCounters {
   }
 
   #get(offset: number): number {
-    return this.#view.getUint16(this.address + offset, true);
+    return this.#words[offset / 2];
   }
 
   #set(offset: number, value: number): void {
-    this.#view.setUint16(this.address + offset, value, true);
+    this.#words[offset / 2] = value;
   }
 
   /** Never takes a count below 0: what recovery brought back may not match the counters. */

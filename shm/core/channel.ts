@@ -54,11 +54,15 @@ export function subscriberWord(channel: u32, i: u32): u64 {
   return atomic.load<u64>(ccbOf(channel) + (i << 3), CCB_SUBSCRIBERS + BITSET_WORDS);
 }
 
-// How many words of the bitset of subscribers there are to look at: hardly a channel has more than 64 of them.
+// How many words of the bitset of subscribers there are to look at: hardly a channel has more than 64 of them. Plain
+// loads, which follow an atomic operation each time: fifteen atomic ones take a tenth of a publication.
+@inline
 export function numSubscriberWords(channel: u32): u32 {
   const words = subscribersAddress(channel);
-  let others: u64 = 0;
-  for (let i: u32 = 1; i < BITSET_ID_WORDS; i++) others |= atomic.load<u64>(words + (i << 3));
+  const others = load<u64>(words, 8) | load<u64>(words, 16) | load<u64>(words, 24) | load<u64>(words, 32) |
+    load<u64>(words, 40) | load<u64>(words, 48) | load<u64>(words, 56) | load<u64>(words, 64) | load<u64>(words, 72) |
+    load<u64>(words, 80) | load<u64>(words, 88) | load<u64>(words, 96) | load<u64>(words, 104) |
+    load<u64>(words, 112) | load<u64>(words, 120);
   return others ? BITSET_ID_WORDS : 1;
 }
 
@@ -171,6 +175,7 @@ export function nobodyPublishes(channel: u32, except: u32): bool {
 }
 
 // Takes a slot out of the available slots of every subscriber of a virtual channel.
+@inline
 export function withdraw(channel: u32, id: u32, vchan: i32): void {
   for (let i: u32 = 0, numWords = numSubscriberWords(channel); i < numWords; i++) {
     let word = subscriberWord(channel, i);

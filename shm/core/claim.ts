@@ -77,6 +77,7 @@ export function take(publisher: u32, slot: u32, refs: u64): bool {
 }
 
 // Assigns a slot to the newest buffer, unless it already is there: the counts of the buffers stay as they are then.
+@inline
 export function assignBuffer(publisher: u32, slot: u32): void {
   const bcb = load<u32>(load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL), CHANNEL_STRUCT_BCB);
   const before = <i32> load<i16>(slot, SLOT_BUFFER_INDEX);
@@ -93,6 +94,7 @@ export function assignBuffer(publisher: u32, slot: u32): void {
 }
 
 // Makes a slot just taken ready to be written.
+@inline
 export function prepare(publisher: u32, channel: u32, id: u32, forced: u32): i32 {
   const slot = slotAt(channel, id), vchan = load<i32>(publisher, PUBLISHER_STRUCT_VCHAN);
   store<u64>(slot, 0, SLOT_ORDINAL);
@@ -107,6 +109,7 @@ export function prepare(publisher: u32, channel: u32, id: u32, forced: u32): i32
 }
 
 // A slot that was never used, out of its pool; -1 where there is none.
+@inline
 function takeFree(channel: u32): i32 {
   const exhausted = ccbOf(channel) + CCB_FREE_SLOTS_EXHAUSTED;
   if (load<u8>(exhausted)) return -1;
@@ -118,6 +121,7 @@ function takeFree(channel: u32): i32 {
 }
 
 // A slot that every subscriber has released, out of its pool; -1 where there is none.
+@inline
 function takeRetired(channel: u32): i32 {
   const retired = load<u32>(channel, CHANNEL_STRUCT_RETIRED);
   const numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);

@@ -114,6 +114,7 @@ function activeOf(publisher: u32, channel: u32): u32 {
 
 // Marks the message as announced, for reliable publishers of ours, which go by it where there are reliable
 // subscribers. The slot may hold another one already: then the mark names the wrong ordinal, and is none.
+@inline
 function markAnnounced(channel: u32, slot: u32, ordinal: u64): void {
   if (load<u16>(load<u32>(channel, CHANNEL_STRUCT_COUNTERS), SCB_NUM_RELIABLE_SUBS) == 0) return;
   while (true) {
@@ -124,6 +125,7 @@ function markAnnounced(channel: u32, slot: u32, ordinal: u64): void {
 
 // Sets the slot's bit for each subscriber, and puts it into the queues. Returns the words of `refused` that have bits,
 // for queues that did not take it.
+@inline
 function announce(publisher: u32, channel: u32, vchan: i32, ordinal: u64): u32 {
   const id = load<u32>(publisher, PUBLISHER_STRUCT_SLOT_ID);
   const queues = load<u32>(channel, CHANNEL_STRUCT_QUEUE_ARENA_BYTES) != 0;
@@ -158,6 +160,7 @@ function reportRefused(publisher: u32, channel: u32, words: u32): void {
 }
 
 // The server sets the count to 0 when it takes the publisher for dead: never go below.
+@inline
 function leaveQueues(active: u32): void {
   while (true) {
     const count = atomic.load<u32>(active);
