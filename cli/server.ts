@@ -20,8 +20,12 @@ export const program: Program<typeof serverFlags> = {
       command: "subspace-server --local --shadow_socket=/tmp/subspace_shadow",
       what: "one that can be killed and started again without its clients noticing, beside a subspace-shadow",
     },
+    {
+      command: "subspace-server --local --shadow_socket=/tmp/subspace_shadow --takeover",
+      what: "a new version in the place of the one that runs, without a gap",
+    },
   ],
-  exitCodes: { 0: "stopped by SIGTERM or SIGINT", 1: "wrong flags, or it could not start" },
+  exitCodes: { 0: "stopped by SIGTERM or SIGINT, or taken over", 1: "wrong flags, or it could not start" },
   usageCode: ExitCode.failure,
   async run(values) {
     const [
@@ -47,7 +51,7 @@ export const program: Program<typeof serverFlags> = {
     using notifier = openNotifier(values.notify_fd);
     using service = new Service();
     await sayWhatIsMissing(values, prepareFds(values.max_fds, values.max_connections));
-    const starting = Server.start({
+    const options: ServerOptions = {
       socket: values.socket,
       ...shadowsOf(values),
       local: values.local,
@@ -59,16 +63,22 @@ export const program: Program<typeof serverFlags> = {
         frameBytesMax: values.max_frame_bytes,
       },
       shadowPatience: { dumpMs: values.dump_timeout },
-    }).catch((error) => {
+      takeoverMs: values.takeover_timeout,
+    };
+    const starting = (values.takeover ? Server.takeOver(options) : Server.start(options)).catch((error) => {
       throw startError("Error running Subspace server", error);
     });
     // A shadow that does not speak can hold the start up for a while.
     const server = await Promise.race([starting, stopping.then(() => null)]);
     if (server === null) return ExitCode.ok;
     notifier.notify(Notice.ready);
-    service.ready(`serving ${values.socket}, ${server.keepsState ? "with" : "without"} a shadow`);
-    await stopping;
-    service.stopping();
+    service.ready(
+      `serving ${values.socket}, ${server.keepsState ? "with" : "without"} a shadow`,
+      values.takeover,
+    );
+    const takenOver = await Promise.race([stopping.then(() => false), server.takenOver.then(() => true)]);
+    // To its manager the service goes on, as another process.
+    if (!takenOver) service.stopping();
     await server.stop(values.forget_on_exit);
     notifier.notify(Notice.stopped);
     return ExitCode.ok;

@@ -82,6 +82,12 @@ export const serverFlags = {
     description:
       "Remove /dev/shm/subspace_* at the start if nothing was recovered; not where other servers run",
   }),
+  takeover: flag({
+    type: onOff,
+    default: false,
+    description:
+      "Go on in the place of the server that runs, which ends then; no client notices. Starts one if none runs",
+  }),
   forget_on_exit: flag({
     type: onOff,
     default: false,
@@ -133,6 +139,13 @@ export const serverFlags = {
     type: duration,
     default: 10_000,
     description: "How long a shadow may take at the start to send its whole state",
+    group: LIMITS,
+  }),
+  takeover_timeout: flag({
+    type: duration,
+    default: 5_000,
+    description:
+      "How long a server that is taken over serves nobody before it goes on by itself, and the other gives up",
     group: LIMITS,
   }),
   disc_port: flag({ type: port, default: 6502, description: "Discovery port", group: NETWORK }),

@@ -11,9 +11,12 @@ export class Service implements Disposable {
   /**
    * Says that it is ready. From then on it says that it is alive, as often as the manager wants to hear it: from the
    * event loop, so that a program that hangs is silent.
+   *
+   * @param anew Whether the service may have been another process until now.
    */
-  ready(status: string): void {
-    this.#manager.tell(["READY=1", `STATUS=${status}`]);
+  ready(status: string, anew = false): void {
+    const main = anew ? [`MAINPID=${Deno.pid}`] : [];
+    this.#manager.tell([...main, "READY=1", `STATUS=${status}`]);
     const periodMs = this.#manager.watchdogPeriodMs;
     if (periodMs !== null) this.#watchdog = setInterval(() => this.#manager.tell(["WATCHDOG=1"]), periodMs);
   }

@@ -9,6 +9,13 @@ export function processExists(pid: number): boolean {
   return libc.kill(pid, 0) === 0 || errno() === Errno.EPERM;
 }
 
+const SIGKILL = 9;
+
+/** Ends a process. Returns false where this process may not, or there is none. */
+export function killProcess(pid: number): boolean {
+  return pid > 0 && libc.kill(pid, SIGKILL) === 0;
+}
+
 /** The user id of this process. */
 export function uid(): number {
   return libc.getuid();

@@ -265,6 +265,8 @@ export const GetClientBuffersResponseSchema = schema<pb.GetClientBuffersResponse
   { no: 3, name: "fdIndexes", type: "int32", repeated: true },
 ]);
 
+export const TakeOverRequestSchema = schema<pb.TakeOverRequest>("subspace.TakeOverRequest", []);
+
 export const RequestSchema = schema<pb.Request>("subspace.Request", [
   { no: 1, name: "init", type: InitRequestSchema, oneof: "request" },
   { no: 2, name: "createPublisher", type: CreatePublisherRequestSchema, oneof: "request" },
@@ -277,6 +279,11 @@ export const RequestSchema = schema<pb.Request>("subspace.Request", [
   { no: 9, name: "registerClientBuffer", type: RegisterClientBufferRequestSchema, oneof: "request" },
   { no: 10, name: "unregisterClientBuffer", type: UnregisterClientBufferRequestSchema, oneof: "request" },
   { no: 11, name: "getClientBuffers", type: GetClientBuffersRequestSchema, oneof: "request" },
+  { no: 1000, name: "takeOver", type: TakeOverRequestSchema, oneof: "request" },
+]);
+
+export const TakeOverResponseSchema = schema<pb.TakeOverResponse>("subspace.TakeOverResponse", [
+  { no: 1, name: "error", type: "string" },
 ]);
 
 export const ResponseSchema = schema<pb.Response>("subspace.Response", [
@@ -290,6 +297,7 @@ export const ResponseSchema = schema<pb.Response>("subspace.Response", [
   { no: 8, name: "getChannelStats", type: GetChannelStatsResponseSchema, oneof: "response" },
   { no: 9, name: "getClientBuffers", type: GetClientBuffersResponseSchema, oneof: "response" },
   { no: 10, name: "registerClientBuffer", type: RegisterClientBufferResponseSchema, oneof: "response" },
+  { no: 1000, name: "takeOver", type: TakeOverResponseSchema, oneof: "response" },
 ]);
 
 export const ChannelDirectorySchema = schema<pb.ChannelDirectory>("subspace.ChannelDirectory", [
@@ -458,4 +466,72 @@ export const ShadowEventSchema = schema<pb.ShadowEvent>("subspace.ShadowEvent", 
   { no: 1006, name: "forget", type: ShadowForgetSchema, oneof: "event" },
   { no: 1007, name: "answer", type: ShadowAnswerSchema, oneof: "event" },
   { no: 1010, name: "offset", type: "uint64" },
+]);
+
+export const HandOverUserSchema = schema<pb.HandOverUser>("subspace.HandOverUser", [
+  { no: 1, name: "channelName", type: "string" },
+  { no: 2, name: "id", type: "int32" },
+  { no: 3, name: "processId", type: "uint64" },
+]);
+
+export const HandOverArrivalSchema = schema<pb.HandOverArrival>("subspace.HandOverArrival", [
+  { no: 1, name: "end", type: "uint32" },
+  { no: 2, name: "numFds", type: "int32" },
+]);
+
+export const HandOverOutboundSchema = schema<pb.HandOverOutbound>("subspace.HandOverOutbound", [
+  { no: 1, name: "bytes", type: "bytes" },
+  { no: 2, name: "numFds", type: "int32" },
+]);
+
+export const HandOverConnectionSchema = schema<pb.HandOverConnection>("subspace.HandOverConnection", [
+  { no: 1, name: "hasPending", type: "bool" },
+  { no: 2, name: "pending", type: "bytes" },
+  { no: 3, name: "numPendingFds", type: "int32" },
+  { no: 4, name: "input", type: "bytes" },
+  { no: 5, name: "arrivals", type: HandOverArrivalSchema, repeated: true },
+  { no: 6, name: "outbound", type: HandOverOutboundSchema, repeated: true },
+]);
+
+export const HandOverClientSchema = schema<pb.HandOverClient>("subspace.HandOverClient", [
+  { no: 1, name: "name", type: "string" },
+  { no: 2, name: "users", type: HandOverUserSchema, repeated: true },
+  { no: 3, name: "connection", type: HandOverConnectionSchema },
+]);
+
+export const HandOverCountSchema = schema<pb.HandOverCount>("subspace.HandOverCount", [
+  { no: 1, name: "what", type: "string" },
+  { no: 2, name: "count", type: "uint64" },
+]);
+
+export const HandOverShadowSchema = schema<pb.HandOverShadow>("subspace.HandOverShadow", [
+  { no: 1, name: "socket", type: "string" },
+  { no: 2, name: "resumable", type: "bool" },
+  { no: 3, name: "syncPartial", type: "uint64" },
+  { no: 4, name: "syncFull", type: HandOverCountSchema, repeated: true },
+  { no: 6, name: "lastFullSync", type: "string" },
+  { no: 5, name: "connection", type: HandOverConnectionSchema },
+]);
+
+export const HandOverServerSchema = schema<pb.HandOverServer>("subspace.HandOverServer", [
+  { no: 1, name: "generation", type: "uint64" },
+  { no: 2, name: "offset", type: "uint64" },
+  { no: 3, name: "unsettled", type: HandOverUserSchema, repeated: true },
+  { no: 4, name: "leftChannels", type: "string", repeated: true },
+  { no: 5, name: "accepted", type: "uint64" },
+  { no: 6, name: "connectionsPeak", type: "uint64" },
+  { no: 7, name: "requests", type: HandOverCountSchema, repeated: true },
+  { no: 8, name: "pauses", type: "uint64" },
+  { no: 11, name: "orphansReaped", type: "uint64" },
+  { no: 9, name: "refusals", type: HandOverCountSchema, repeated: true },
+  { no: 10, name: "multiplexers", type: "string", repeated: true },
+]);
+
+export const HandOverTakenSchema = schema<pb.HandOverTaken>("subspace.HandOverTaken", []);
+
+export const HandOverSchema = schema<pb.HandOver>("subspace.HandOver", [
+  { no: 1, name: "client", type: HandOverClientSchema, oneof: "part" },
+  { no: 2, name: "shadow", type: HandOverShadowSchema, oneof: "part" },
+  { no: 3, name: "server", type: HandOverServerSchema, oneof: "part" },
+  { no: 4, name: "taken", type: HandOverTakenSchema, oneof: "part" },
 ]);

@@ -69,6 +69,16 @@ export type SubscriberTraits = Omit<
   "$typeName" | "$unknown" | "channelName" | "subscriberId"
 >;
 
+/** What a table knows beside its channels and users. */
+export interface Leftovers {
+  /** Publishers that are gone, but may still be writing to subscriber queues. */
+  readonly unsettled: readonly { readonly channelName: string; readonly id: number; readonly pid: bigint }[];
+  /** Channels that subscribers have left, perhaps with messages that they still seem to hold. */
+  readonly leftChannels: readonly string[];
+  /** Multiplexers, also those without virtual channels. */
+  readonly multiplexers: readonly string[];
+}
+
 /** The channels of one session. */
 export class ChannelTable implements ReplicationSource, Disposable {
   readonly #channels = new Map<string, Channel>();
@@ -334,10 +344,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /** An orphan's client has come back. */
   reclaim(user: User, client: Client, claimedPid: bigint): void {
-    this.#orphans.delete(user);
-    user.client = client;
-    client.users.add(user);
-    user.claimedPid = claimedPid;
+    this.#give(user, client, claimedPid);
     const processId = this.#reliablePid(client, claimedPid);
     if (processId !== user.record.info.processId) {
       user.record.info.processId = processId;
@@ -346,6 +353,13 @@ export class ChannelTable implements ReplicationSource, Disposable {
       this.#replicateUser(user);
     }
     this.effects.directoryChanged();
+  }
+
+  #give(user: User, client: Client, claimedPid: bigint): void {
+    this.#orphans.delete(user);
+    user.client = client;
+    client.users.add(user);
+    user.claimedPid = claimedPid;
   }
 
   /** Removes a user: it asked for it (`asked`), or its client is gone. */
@@ -486,6 +500,44 @@ export class ChannelTable implements ReplicationSource, Disposable {
       }
     }
     for (const channel of this.#channels.values()) if (!channel.isVirtual) reconcile(channel.physical);
+  }
+
+  // Handing over to another server, which recovers a dump first
+
+  /** What is not in a dump. */
+  get leftovers(): Leftovers {
+    const multiplexers = [...this.#channels.values()].filter(({ isMultiplexer }) => isMultiplexer);
+    return {
+      unsettled: Array.from(
+        this.#unsettled,
+        ({ physical, id, pid }) => ({ channelName: physical.name, id, pid }),
+      ),
+      leftChannels: Array.from(this.#lostReferences.channels, ({ name }) => name),
+      multiplexers: multiplexers.map(({ name }) => name),
+    };
+  }
+
+  /** Adds what was not in the dump. What does not fit is left out. */
+  addLeftovers({ unsettled, leftChannels }: Leftovers): void {
+    for (const { channelName, id, pid } of unsettled) {
+      const physical = this.find(channelName)?.physical;
+      if (!physical?.userIds.isFree(id)) continue;
+      physical.userIds.reserve(id);
+      this.#unsettled.add({ physical, id, pid });
+    }
+    for (const name of leftChannels) {
+      const channel = this.find(name);
+      if (channel !== undefined) this.#lostReferences.noteDeparture(channel.physical);
+    }
+  }
+
+  /** Gives an orphan to its client, which has never lost its connection. Returns whether there is such an orphan. */
+  reattach(client: Client, channelName: string, id: number, claimedPid: bigint): boolean {
+    const channel = this.find(channelName);
+    const user = channel?.publishers.get(id) ?? channel?.subscribers.get(id);
+    if (user === undefined || user.client !== null) return false;
+    this.#give(user, client, claimedPid);
+    return true;
   }
 
   // The end

@@ -31,9 +31,9 @@ export class ServerCounters {
     this.connectionsPeak = Math.max(this.connectionsPeak, ++this.connections);
   }
 
-  requested(kind: string): void {
-    this.requests++;
-    this.requestsByKind.set(kind, (this.requestsByKind.get(kind) ?? 0) + 1);
+  requested(kind: string, count = 1): void {
+    this.requests += count;
+    this.requestsByKind.set(kind, (this.requestsByKind.get(kind) ?? 0) + count);
   }
 }
 

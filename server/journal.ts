@@ -21,9 +21,12 @@ export const JOURNAL_CHANGES_MAX = 16384;
 /** The newest changes, counted from 1. */
 export class Journal {
   #changes: Change[] = [];
-  #end = 0;
+  #end: number;
 
-  constructor(readonly changesMax = JOURNAL_CHANGES_MAX) {}
+  /** @param end Of a journal that this one goes on with, without what is in it. */
+  constructor(readonly changesMax = JOURNAL_CHANGES_MAX, end = 0) {
+    this.#end = end;
+  }
 
   /** Offset of the newest change; 0 before the first. */
   get end(): number {

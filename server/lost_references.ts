@@ -17,6 +17,11 @@ export class LostReferences {
     if (!this.#suspects.has(physical)) this.#suspects.set(physical, null);
   }
 
+  /** Channels that are looked at. */
+  get channels(): Iterable<PhysicalChannel> {
+    return this.#suspects.keys();
+  }
+
   /** A channel is gone. */
   forget(physical: PhysicalChannel): void {
     this.#suspects.delete(physical);

@@ -58,10 +58,7 @@ export async function startWithShadows(
   patience: ShadowPatience = {},
   system: System = operatingSystem,
 ): Promise<Start> {
-  const sockets = [names.primary, names.secondary, ...names.more ?? []];
-  const links = sockets.flatMap((socket, i) =>
-    socket ? [new ShadowLink(label(i), socket, patience, system)] : []
-  );
+  const links = linksTo(names, patience, system);
   const offers = await Promise.all(links.map((link) => link.open()));
   const candidates = links.flatMap((link, i): FoundShadow[] => {
     const offer = offers[i];
@@ -89,6 +86,12 @@ export async function startWithShadows(
     await Promise.all(links.map((link) => link.close()));
     throw error;
   }
+}
+
+/** Links to all shadows that are named, not connected yet. */
+export function linksTo(names: ShadowNames, patience: ShadowPatience, system: System): ShadowLink[] {
+  const sockets = [names.primary, names.secondary, ...names.more ?? []];
+  return sockets.flatMap((socket, i) => socket ? [new ShadowLink(label(i), socket, patience, system)] : []);
 }
 
 function label(index: number): string {
@@ -186,6 +189,29 @@ export function recover(
   skip?: (channelName: string, reason: string) => void,
 ): ChannelTable {
   using cleanup = new DisposableStack();
+  const table = cleanup.use(rebuild(dump, host, { done: logRecovered, skip }));
+  table.finishRecovery();
+  cleanup.move();
+  return table;
+}
+
+/** How to rebuild a table. */
+interface Rebuilding {
+  /** Told of each channel that is there. */
+  readonly done?: (record: ChannelRecord) => void;
+  /** As for `recover`. */
+  readonly skip?: ((channelName: string, reason: string) => void) | undefined;
+  /** Channels that are multiplexers also where no virtual channel says so. */
+  readonly multiplexers?: readonly string[];
+}
+
+/** As `recover`, without the last step: nothing in the memory has changed, and who has it in use may go on with it. */
+export function rebuild(
+  dump: StateDump,
+  host: Host,
+  { done, skip, multiplexers: known = [] }: Rebuilding,
+): ChannelTable {
+  using cleanup = new DisposableStack();
   const left = new Set(dump.channels.values());
   cleanup.defer(() => left.forEach(closeChannel));
   if (dump.scb === null) throw new Error("Cannot recover: there is no session");
@@ -193,7 +219,10 @@ export function recover(
   const table = ChannelTable.recover(host, dump.sessionId, dump.scb);
   cleanup.use(table);
 
-  const multiplexers = new Set([...left].map(({ info }) => info.mux).filter((name) => name !== ""));
+  const multiplexers = new Set([
+    ...known,
+    ...[...left].map(({ info }) => info.mux).filter((name) => name !== ""),
+  ]);
   const restore = (record: ChannelRecord, how: () => void) => {
     try {
       how();
@@ -205,7 +234,7 @@ export function recover(
       return;
     }
     left.delete(record);
-    logRecovered(record);
+    done?.(record);
   };
   for (const record of left) {
     if (record.info.mux !== "") continue;
@@ -217,7 +246,6 @@ export function recover(
       table.restoreVirtualChannel(record);
     });
   }
-  table.finishRecovery();
   cleanup.move();
   return table;
 }

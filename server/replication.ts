@@ -1,6 +1,7 @@
 /** What the server and its shadows agree on: events out, and everything once for a shadow that has just come. */
 
 import type { Fd } from "../ffi/fd.ts";
+import type { ConnectionState } from "../wire/connection.ts";
 import type { ShadowEventInit } from "../wire/shadow_link.ts";
 import type { ChannelRecord } from "../wire/state_dump.ts";
 import type { Change } from "./journal.ts";
@@ -27,6 +28,27 @@ export interface ShadowStatus {
  */
 export type SyncReason = "start" | "new" | "behind" | "reference";
 
+/** A link to a shadow, for another server to go on with. */
+export interface HandedLink {
+  /** Abstract name of the shadow's socket. */
+  readonly name: string;
+  readonly syncFull: ReadonlyMap<SyncReason, number>;
+  readonly lastFullSync: SyncReason | null;
+  readonly syncPartial: number;
+  /** If the shadow is there and knows everything. */
+  readonly connection:
+    | { readonly socket: Fd; readonly state: ConnectionState; readonly resumable: boolean }
+    | null;
+}
+
+/** A replication, for another server to go on with. */
+export interface HandedReplication {
+  readonly generation: bigint;
+  /** Of the newest change. */
+  readonly offset: number;
+  readonly links: readonly HandedLink[];
+}
+
 /** Where the events of a server go. */
 export interface Replication {
   /** A number for this run of the server. */
@@ -39,6 +61,11 @@ export interface Replication {
   readonly connected: boolean;
   /** Sends an event to every connected shadow. Never waits; the fds stay the caller's. */
   replicate(event: ShadowEventInit, fds: readonly Fd[]): void;
+  /** Says nothing more to shadows that know everything, until `resume`. Returns what it is then; the fds are borrowed. */
+  suspend(): HandedReplication;
+  resume(): void;
+  /** Leaves the shadows to the server that goes on. */
+  abandon(): void;
   /** Closes the links when what was sent has gone out, or a bounded time has passed. The shadows keep their state. */
   close(): Promise<void>;
 }

@@ -3,7 +3,7 @@
 import type { Fd } from "../ffi/fd.ts";
 import type { ShadowEventInit } from "../wire/shadow_link.ts";
 import { Journal } from "./journal.ts";
-import type { Replication, ReplicationSource } from "./replication.ts";
+import type { HandedReplication, Replication, ReplicationSource } from "./replication.ts";
 import { changeOf } from "./shadow_records.ts";
 import type { History, Offer, ShadowLink } from "./shadow_link.ts";
 
@@ -13,8 +13,9 @@ export class Replicator implements Replication {
   readonly #history: History;
 
   /**
-   * @param generation Higher than that of any server before.
+   * @param generation Higher than that of any server before, or that of the server that this one took over from.
    * @param serverSocket Where the server listens, for those who look at a shadow.
+   * @param offset Of the newest change in that generation.
    */
   constructor(
     readonly shadows: readonly ShadowLink[],
@@ -22,8 +23,9 @@ export class Replicator implements Replication {
     source: ReplicationSource,
     journalChangesMax: number,
     serverSocket = "",
+    offset = 0,
   ) {
-    this.#journal = new Journal(journalChangesMax);
+    this.#journal = new Journal(journalChangesMax, offset);
     this.#history = { generation, source, journal: this.#journal, serverSocket };
   }
 
@@ -47,6 +49,19 @@ export class Replicator implements Replication {
   replicate(event: ShadowEventInit, fds: readonly Fd[]): void {
     this.#journal.append(changeOf(event));
     for (const shadow of this.shadows) shadow.changed(event, fds);
+  }
+
+  suspend(): HandedReplication {
+    const { generation, journal } = this.#history;
+    return { generation, offset: journal.end, links: this.shadows.map((shadow) => shadow.suspend()) };
+  }
+
+  resume(): void {
+    for (const shadow of this.shadows) shadow.resume();
+  }
+
+  abandon(): void {
+    for (const shadow of this.shadows) shadow.abandon();
   }
 
   async close(): Promise<void> {

@@ -1,12 +1,14 @@
 /** A subspace server: listens, recovers what its shadows kept, and serves clients (specification, section 3.2). */
 
 import { getLogger } from "@logtape/logtape";
+import { SystemError } from "../ffi/errno.ts";
 import type { Fd } from "../ffi/fd.ts";
 import { LoopMonitor } from "../ffi/loop_monitor.ts";
 import { hostName, uid } from "../ffi/process.ts";
 import { Ready, type Watch } from "../ffi/reactor.ts";
 import { operatingSystem, type System, type Timers } from "../ffi/system.ts";
 import { AccessPolicy, type AccessRules, type Peer, peerText } from "../wire/access.ts";
+import type { Connection } from "../wire/connection.ts";
 import { peerOf } from "../wire/peer.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
 import { ChannelTable } from "./channel_table.ts";
@@ -16,14 +18,20 @@ import { defaultServerLimits, type ServerLimits } from "./limits.ts";
 import { type ShadowNames, startWithShadows } from "./recovery.ts";
 import type { Replication } from "./replication.ts";
 import type { ShadowPatience } from "./shadow_link.ts";
+import type { Refusal } from "./takeover.ts";
 import { ServerChannels } from "./server_channels.ts";
-import { Session } from "./session.ts";
+import { handOver } from "./predecessor.ts";
+import { clientConnection, Session, type SessionOwner } from "./session.ts";
+import { takeOver } from "./successor.ts";
 import { Client } from "./users.ts";
 
 const log = getLogger(["subspace", "server"]);
 
 /** Where a server listens unless told otherwise. */
 export const DEFAULT_SOCKET = "/tmp/subspace";
+
+/** How long a hand-over may take unless told otherwise. */
+const TAKEOVER_MS = 5_000;
 
 /** How long accepting rests when this process has no fd left. */
 const ACCEPT_REST_MS = 100;
@@ -54,6 +62,8 @@ export interface ServerOptions {
   limits?: Partial<ServerLimits>;
   /** How long it waits for its shadows. */
   shadowPatience?: ShadowPatience;
+  /** How long handing over to another server, or taking over from one, may take, in milliseconds. Default: 5000. */
+  takeoverMs?: number;
   /** The machine. Default: this one. */
   host?: Host;
   /** Its sockets and clock. Default: those of this machine. */
@@ -62,31 +72,58 @@ export interface ServerOptions {
   timers?: Timers;
 }
 
+/** The server on a socket cannot be taken over; it goes on. */
+export class TakeoverError extends Error {
+  override readonly name = "TakeoverError";
+
+  constructor(socket: string, reason: string) {
+    super(`Cannot take over the server at ${socket}: ${reason}`);
+  }
+}
+
+/** What a server begins with. */
+interface Beginning {
+  readonly listener: Fd;
+  readonly table: ChannelTable;
+  readonly replication: Replication | null;
+  /** Of a server that it goes on for. */
+  readonly counters?: ServerCounters;
+}
+
 /** A running server. */
-export class Server {
+export class Server implements SessionOwner {
   readonly #sessions = new Set<Session>();
   readonly #access: AccessPolicy;
-  readonly #limits: ServerLimits;
+  readonly limits: ServerLimits;
+  /** All state. */
+  readonly table: ChannelTable;
   /** What this server did, and what it refused. */
-  readonly counters = new ServerCounters();
+  readonly counters: ServerCounters;
   readonly #loop: LoopMonitor;
+  readonly #listener: Fd;
+  readonly #replication: Replication | null;
   readonly #watch: Watch;
   readonly #channels: ServerChannels | null;
   #cancelOrphanCheck: () => void = () => {};
   #cancelAcceptRest: () => void = () => {};
   #stopped: Promise<void> | null = null;
+  /** The hand-over that is on its way; null for none. */
+  #handOver: Promise<void> | null = null;
+  #successor: Peer | null = null;
+  readonly #takenOver = Promise.withResolvers<void>();
 
   private constructor(
-    private readonly listener: Fd,
-    /** All state. */
-    readonly table: ChannelTable,
-    private readonly replication: Replication | null,
+    { listener, table, replication, counters = new ServerCounters() }: Beginning,
     private readonly options: ServerOptions,
-    private readonly system: System,
+    readonly system: System,
   ) {
     const { timers = system, publishServerChannels = true, statisticsPeriodMs = 2000 } = options;
+    this.#listener = listener;
+    this.table = table;
+    this.#replication = replication;
+    this.counters = counters;
     this.#access = new AccessPolicy(uid(), options.access);
-    this.#limits = { ...defaultServerLimits, ...options.limits };
+    this.limits = { ...defaultServerLimits, ...options.limits };
     table.effects = {
       replicate: (event, fds) => replication?.replicate(event, fds),
       directoryChanged: () => this.#channels?.directoryChanged(),
@@ -116,9 +153,54 @@ export class Server {
     const { table, replication } = await begin(options, host, system);
     cleanup.use(table);
     if (options.cleanupFilesystem && table.size === 0) cleanupFilesystem(host);
-    const server = new Server(listener, table, replication, options, system);
+    const server = new Server({ listener, table, replication }, options, system);
     cleanup.move();
     return server;
+  }
+
+  /**
+   * Goes on in the place of the server on the socket, which hands over all that it has, its clients' connections
+   * included, and ends. Where there is none, starts as `start` does.
+   *
+   * @throws {TakeoverError} If that server does not hand over. It goes on.
+   */
+  static async takeOver(options: ServerOptions = {}): Promise<Server> {
+    const { socket = DEFAULT_SOCKET, host = systemHost, system = operatingSystem } = options;
+    const outcome = await takeOver({
+      socket,
+      shadows: shadowNames(options),
+      shadowPatience: options.shadowPatience ?? {},
+      limits: { ...defaultServerLimits, ...options.limits },
+      patienceMs: options.takeoverMs ?? TAKEOVER_MS,
+      host,
+      system,
+    });
+    if (outcome.step !== "serve") return await startInstead(outcome, options, socket);
+    const { inheritance } = outcome, { table, clients, replication, offers, pid } = inheritance;
+    const server = new Server(inheritance, options, system);
+    replication?.begin(offers);
+    replication?.resume();
+    for (const { peer, connection, client } of clients) {
+      const session = new Session(server, peer, connection, client);
+      server.counters.connections++;
+      server.#serve(session);
+      session.resume();
+    }
+    log.info(
+      "Took over {channels} channels and {clients} clients from process {pid} (session_id={session})",
+      {
+        channels: table.size,
+        clients: clients.length,
+        pid,
+        session: table.sessionId,
+      },
+    );
+    return server;
+  }
+
+  /** Resolves when another server has taken over from this one, which has stopped then. */
+  get takenOver(): Promise<void> {
+    return this.#takenOver.promise;
   }
 
   /** The id of the session, in the names of all message buffers. */
@@ -128,7 +210,7 @@ export class Server {
 
   /** Whether a shadow has the state: then it outlives this server, and `stop` leaves everything as it is. */
   get keepsState(): boolean {
-    return this.replication?.connected ?? false;
+    return this.#replication?.connected ?? false;
   }
 
   /** How many clients are connected. */
@@ -138,7 +220,7 @@ export class Server {
 
   #accept(): void {
     try {
-      const next = () => this.system.accept(this.listener);
+      const next = () => this.system.accept(this.#listener);
       for (let socket = next(); socket !== null; socket = next()) this.#welcome(socket);
     } catch (error) {
       // Without an fd left the listener stays readable: rest, and let others close some.
@@ -152,23 +234,22 @@ export class Server {
     const peer = peerOf(this.system, socket);
     const refusal = this.#objection(peer);
     if (refusal === null) {
-      const report = () => this.#report();
-      this.#serve(
-        new Session(this.table, socket, peer.pid, this.#limits, this.counters, report, this.system),
-      );
+      this.counters.connected();
+      this.#serve(new Session(this, peer, clientConnection(socket, this.limits, this.system)));
       return;
     }
     socket.close();
     this.#say(refusal.reason, `Refused a client (${peerText(peer)}): ${refusal.text}`);
   }
 
-  #report() {
+  /** @inheritdoc */
+  report() {
     const connections = this.#sessions.values().map(({ connection }) => connection);
-    return serverReport(this.counters, this.table, this.replication, this.#loop, connections);
+    return serverReport(this.counters, this.table, this.#replication, this.#loop, connections);
   }
 
   #objection(peer: Peer): { reason: RefusalReason; text: string } | null {
-    const { connectionsMax } = this.#limits;
+    const { connectionsMax } = this.limits;
     if (!this.#access.admits(peer)) {
       return { reason: "access", text: "neither --allow_user nor --allow_group names it" };
     }
@@ -183,14 +264,90 @@ export class Server {
 
   async #serve(session: Session): Promise<void> {
     this.#sessions.add(session);
-    this.counters.connected();
+    let successor: Connection | null = null;
     try {
-      await session.run();
+      successor = await session.run();
     } catch (error) {
       log.error("Failed to end the session of a client: {reason}", { reason: (error as Error).message });
     }
     this.#sessions.delete(session);
     this.counters.connections--;
+    if (successor === null) return;
+    this.#handOver = this.#handOverTo(successor, session.peer);
+    await this.#handOver;
+    this.#handOver = this.#successor = null;
+  }
+
+  /** @inheritdoc */
+  refuseTakeover(peer: Peer): string | null {
+    // Whoever may be a client gets some memory; this is for all of it.
+    if (!new AccessPolicy(uid()).admits(peer)) {
+      this.#say("access", `Refused to be taken over (${peerText(peer)}): it is another user`);
+      return "PERMISSION_DENIED: only root and the user that it runs as may take it over";
+    }
+    if (this.#successor !== null) {
+      return `ABORTED: process ${this.#successor.pid} is taking it over already`;
+    }
+    this.#successor = peer;
+    return null;
+  }
+
+  async #handOverTo(connection: Connection, { pid }: Peer): Promise<void> {
+    if (this.#stopped !== null) return connection.close();
+    log.info("Handing over to process {pid}", { pid });
+    const { table, counters } = this, listener = this.#listener;
+    this.#watch.rearm(0);
+    this.#cancelAcceptRest();
+    this.#cancelOrphanCheck();
+    this.#channels?.suspend();
+    const clients = Array.from(this.#sessions, (session) => session.suspend());
+    const replication = this.#replication?.suspend() ?? null;
+    const patienceMs = this.options.takeoverMs ?? TAKEOVER_MS;
+    const estate = { table, listener, clients, replication, counters };
+    const result = await handOver(connection, pid, estate, patienceMs, this.system);
+    if (result.done) {
+      log.info("Handed over {channels} channels and {clients} clients to process {pid}", {
+        channels: table.size,
+        clients: clients.length,
+        pid,
+      });
+      this.#leave();
+    } else {
+      log.error("Failed to hand over to process {pid}, and going on: {reason}", {
+        pid,
+        reason: result.reason,
+      });
+      this.#goOn(result.touched);
+    }
+  }
+
+  /** Leaves everything to the server that has taken over. */
+  #leave(): void {
+    this.#stopped = Promise.resolve();
+    this.#watch.close();
+    this.#listener.close();
+    this.#loop[Symbol.dispose]();
+    this.#channels?.abandon();
+    for (const session of this.#sessions) session.abandon();
+    this.#replication?.abandon();
+    this.table.close();
+    this.#takenOver.resolve();
+  }
+
+  /** @param touched Whether the other server may have begun to make the memory agree with the users. */
+  #goOn(touched: boolean): void {
+    try {
+      if (touched) this.table.finishRecovery();
+    } catch (error) {
+      log.error("Failed to check the channels after a hand-over: {reason}", {
+        reason: (error as Error).message,
+      });
+    }
+    this.#replication?.resume();
+    this.#channels?.resume();
+    for (const session of this.#sessions) session.resume();
+    this.#watch.rearm(Ready.readable);
+    this.#checkOrphans(this.options.timers ?? this.system);
   }
 
   /** Users of processes that died while no server was there. Nobody tells of them: it takes looking. */
@@ -210,28 +367,29 @@ export class Server {
    *
    * @param forget Whether to remove everything all the same, in the shadows too. Default: false.
    */
-  stop(forget = false): Promise<void> {
-    return this.#stopped ??= this.#stop(forget);
+  async stop(forget = false): Promise<void> {
+    await this.#handOver;
+    await (this.#stopped ??= this.#stop(forget));
   }
 
   async #stop(forget: boolean): Promise<void> {
     this.#watch.close();
     this.#cancelAcceptRest();
-    this.listener.close();
+    this.#listener.close();
     this.#cancelOrphanCheck();
     this.#loop[Symbol.dispose]();
     this.#channels?.close();
     for (const session of this.#sessions) session.abandon();
     const kept = this.keepsState && !forget;
     if (forget) this.#forget();
-    await this.replication?.close();
+    await this.#replication?.close();
     if (kept) this.table.close();
     else this.table.removeAll();
   }
 
   #forget(): void {
     this.table.announceEnd();
-    for (const { label, connected } of this.replication?.shadows ?? []) {
+    for (const { label, connected } of this.#replication?.shadows ?? []) {
       if (!connected) {
         log.warn("Failed to remove the state from the {label} shadow: it is not connected", { label });
       }
@@ -243,20 +401,36 @@ export class Server {
   }
 }
 
+async function startInstead(
+  { step, reason }: Refusal,
+  options: ServerOptions,
+  socket: string,
+): Promise<Server> {
+  if (step === "fail") throw new TakeoverError(socket, reason);
+  log.info("Starting without taking over: {reason}", { reason });
+  try {
+    return await Server.start(options);
+  } catch (error) {
+    const inUse = error instanceof SystemError && error.code === "EADDRINUSE";
+    throw inUse ? new TakeoverError(socket, reason) : error;
+  }
+}
+
 async function begin(
-  { socket = DEFAULT_SOCKET, shadowSocket, secondaryShadowSocket, recovery, shadowPatience }: ServerOptions,
+  options: ServerOptions,
   host: Host,
   system: System,
 ): Promise<{ table: ChannelTable; replication: Replication | null }> {
+  const { shadowSocket, secondaryShadowSocket, shadowPatience } = options;
   if (!shadowSocket && !secondaryShadowSocket) {
     return { table: ChannelTable.create(host), replication: null };
   }
-  return await startWithShadows(
-    { ...recovery, primary: shadowSocket, secondary: secondaryShadowSocket, serverSocket: socket },
-    host,
-    shadowPatience,
-    system,
-  );
+  return await startWithShadows(shadowNames(options), host, shadowPatience, system);
+}
+
+function shadowNames(options: ServerOptions): ShadowNames {
+  const { socket = DEFAULT_SOCKET, shadowSocket, secondaryShadowSocket, recovery } = options;
+  return { ...recovery, primary: shadowSocket, secondary: secondaryShadowSocket, serverSocket: socket };
 }
 
 /** Removes all message buffers of the machine: for one that runs no other server. */

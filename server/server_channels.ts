@@ -76,6 +76,10 @@ class ServerPublisher {
   close(): void {
     this.#end.close();
   }
+
+  abandon(): void {
+    this.#end.leave();
+  }
 }
 
 /** The id of the publisher that the last server left on a channel of its own, with its slot given back; -1 for none. */
@@ -156,11 +160,29 @@ export class ServerChannels {
     });
   }
 
+  /** Publishes nothing until `resume`. */
+  suspend(): void {
+    this.#cancelDirectory?.();
+    this.#cancelDirectory = null;
+    this.#cancelStatistics();
+  }
+
+  resume(): void {
+    this.#cancelStatistics = this.#scheduleStatistics();
+    this.directoryChanged();
+  }
+
   /** Stops publishing. The publishers stay in the table. */
   close(): void {
-    this.#cancelDirectory?.();
-    this.#cancelStatistics();
+    this.suspend();
     this.#directory.close();
     this.#statistics.close();
+  }
+
+  /** Stops publishing, and touches no memory any more: another server does. */
+  abandon(): void {
+    this.suspend();
+    this.#directory.abandon();
+    this.#statistics.abandon();
   }
 }

@@ -15,7 +15,7 @@ import { type Position, replicationSocket } from "../wire/position.ts";
 import { sendEvent, type ShadowEventInit, tryReceiveEvent } from "../wire/shadow_link.ts";
 import { channelEvents, closeDump, receiveDump, receiveHeader, type StateDump } from "../wire/state_dump.ts";
 import type { Journal } from "./journal.ts";
-import type { ReplicationSource, ShadowStatus, SyncReason } from "./replication.ts";
+import type { HandedLink, ReplicationSource, ShadowStatus, SyncReason } from "./replication.ts";
 
 const log = getLogger(["subspace", "server"]);
 
@@ -48,6 +48,8 @@ export interface Offer {
   readonly resumable: boolean;
   /** Its state, where it was sent unasked. */
   readonly dump: StateDump | null;
+  /** Whether another server wrote over this connection until now, all that there was. */
+  readonly inherited?: boolean;
 }
 
 /** All that happens in a server, for its shadows. */
@@ -218,8 +220,12 @@ export class ShadowLink implements ShadowStatus {
     connection.onReadable = () => this.#notice(connection);
     const known = offer.resumable && position.complete && position.generation === history.generation;
     // Whether it still has to be told that it has everything.
-    let catchingUp = true;
-    if (known && journal.reaches(Number(position.offset))) {
+    let catchingUp = !offer.inherited;
+    if (offer.inherited) {
+      this.#cursor = Number(position.offset);
+      this.#connected = true;
+      settled();
+    } else if (known && journal.reaches(Number(position.offset))) {
       this.#cursor = Number(position.offset);
       this.syncPartial++;
       log.info(
@@ -337,6 +343,49 @@ export class ShadowLink implements ShadowStatus {
       resolve();
     };
     return promise;
+  }
+
+  /** Says nothing more until `resume`, if the shadow knows everything. Returns what there is to go on with then. */
+  suspend(): HandedLink {
+    const { socket: name, syncFull, lastFullSync, syncPartial } = this, offer = this.#offer;
+    const link = { name, syncFull, lastFullSync, syncPartial };
+    if (offer === null || this.#wake === null || this.lag > 0) return { ...link, connection: null };
+    const { connection, resumable } = offer;
+    return { ...link, connection: { socket: connection.socket, state: connection.suspend(), resumable } };
+  }
+
+  resume(): void {
+    this.#connection?.resume();
+  }
+
+  /** Goes on where another server was, whose link owns its fds no longer. null where it has no connection. */
+  inherit(
+    { syncFull, lastFullSync, syncPartial, connection }: HandedLink,
+    generation: bigint,
+    offset: number,
+  ): Offer | null {
+    for (const [reason, count] of syncFull) this.syncFull.set(reason, count);
+    this.lastFullSync = lastFullSync;
+    this.syncPartial = syncPartial;
+    if (connection === null) return null;
+    const { socket, state, resumable } = connection;
+    this.#connection = new Connection(socket, {}, this.system, state);
+    return {
+      connection: this.#connection,
+      position: { generation, offset: BigInt(offset), complete: true },
+      sessionId: 0n,
+      resumable,
+      dump: null,
+      inherited: true,
+    };
+  }
+
+  /** Lets go of the link: another server goes on with it, or looks for the shadow itself. */
+  abandon(): void {
+    this.#stopped = true;
+    this.#interrupt?.();
+    this.#connection?.close();
+    this.#wakeUp();
   }
 
   /** Closes the link when what was sent has gone out, or time is up. The shadow keeps the state. */

@@ -66,6 +66,13 @@ export class Refusals {
     return { log: true, unsaid };
   }
 
+  /** Adds those that another program counted, without a word. */
+  add(reason: RefusalReason, count: number): void {
+    const tally = this.#tallies.get(reason);
+    if (tally !== undefined) tally.total += count;
+    else this.#tallies.set(reason, { total: count, unsaid: 0, credit: BURST, refilledNs: 0n });
+  }
+
   /** How many there were for a reason. */
   of(reason: RefusalReason): number {
     return this.#tallies.get(reason)?.total ?? 0;

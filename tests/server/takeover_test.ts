@@ -1,0 +1,262 @@
+/** All that may happen between two servers while one takes over from the other, in every order. */
+
+import assert from "node:assert/strict";
+import {
+  type Baton,
+  Predecessor,
+  type PredecessorStep,
+  Successor,
+  type SuccessorStep,
+} from "../../server/takeover.ts";
+
+/** Parts that the old server sends; the last one is the baton. */
+const PARTS = 3;
+
+type Action = typeof actions[number];
+const actions = [
+  "old sends",
+  "old receives",
+  "old waits too long",
+  "old dies",
+  "new receives",
+  "new takes",
+  "new answers",
+  "new waits too long",
+  "new dies",
+] as const;
+
+/** Two servers, the connection between them, and the baton. */
+class Scene {
+  #batonTaken = false;
+  readonly #baton: Baton = {
+    take: () => {
+      const free = !this.#batonTaken;
+      this.#batonTaken = true;
+      return free;
+    },
+  };
+  readonly #old = new Predecessor(this.#baton);
+  readonly #new = new Successor();
+  oldLives = true;
+  newLives = true;
+  /** Whether it serves clients; at first it is suspended. */
+  oldServes = false;
+  oldLeft = false;
+  newServes = false;
+  newStartsAfresh = false;
+  #sent = 0;
+  #received = 0;
+  /** Between taking the baton and saying so. */
+  #took = false;
+  #answered = false;
+  #heard = false;
+  #oldClosed = false;
+  #newClosed = false;
+  #newOver = false;
+
+  get #oldBusy(): boolean {
+    return this.oldLives && !this.oldServes && !this.oldLeft;
+  }
+
+  get #newBusy(): boolean {
+    return this.newLives && !this.#newOver;
+  }
+
+  mayDo(action: Action): boolean {
+    switch (action) {
+      case "old sends":
+        return this.#oldBusy && !this.#oldClosed && this.#sent < PARTS;
+      case "old receives":
+        return this.#oldBusy && ((this.#answered && !this.#heard) || this.#newClosed);
+      case "old waits too long":
+        return this.#oldBusy;
+      case "old dies":
+        return this.oldLives;
+      case "new receives":
+        return this.#newBusy && !this.#took && this.#received < PARTS &&
+          (this.#received < this.#sent || this.#oldClosed);
+      case "new takes":
+        return this.#newBusy && !this.#took && this.#received === PARTS;
+      case "new answers":
+        return this.#newBusy && this.#took && !this.#answered;
+      case "new waits too long":
+        return this.#newBusy && !this.#took && this.#received < PARTS;
+      case "new dies":
+        return this.newLives;
+    }
+  }
+
+  do(action: Action): void {
+    switch (action) {
+      case "old sends":
+        if (++this.#sent === PARTS) this.#old.offered();
+        return;
+      case "old receives":
+        // What was sent before the end comes before it.
+        if (this.#answered && !this.#heard) {
+          this.#heard = true;
+          return this.#stepOld(this.#old.acknowledged());
+        }
+        return this.#stepOld(this.#old.ended());
+      case "old waits too long":
+        return this.#stepOld(this.#old.timeUp());
+      case "old dies":
+        this.oldLives = this.oldServes = false;
+        this.#oldClosed = true;
+        return;
+      case "new receives":
+        if (this.#received === this.#sent) return this.#stepNew(this.#new.ended(null));
+        if (++this.#received === 1) this.#new.granted();
+        return;
+      case "new takes": {
+        const next = this.#new.complete(this.#baton);
+        if (next.step !== "serve") return this.#stepNew(next);
+        this.#took = true;
+        return;
+      }
+      case "new answers":
+        this.#answered = true;
+        return this.#stepNew({ step: "serve" });
+      case "new waits too long":
+        return this.#stepNew(this.#new.timeUp());
+      case "new dies":
+        this.newLives = this.newServes = false;
+        this.#newClosed = true;
+        return;
+    }
+  }
+
+  #stepOld(step: PredecessorStep): void {
+    if (step === "fence") return this.newLives ? this.do("new dies") : undefined;
+    if (step === "wait") return;
+    this.#oldClosed = true;
+    if (step === "go on") this.oldServes = true;
+    else this.oldLeft = true;
+  }
+
+  #stepNew({ step }: SuccessorStep): void {
+    this.#newOver = true;
+    if (step === "serve") {
+      this.newServes = true;
+      return;
+    }
+    this.#newClosed = true;
+    // It can listen only where nobody does: whoever still has the listening socket is the server.
+    if (step === "start" && !this.oldLives) this.newServes = this.newStartsAfresh = true;
+    else this.newLives = false;
+  }
+
+  get gaveUp(): boolean {
+    return this.#newOver && !this.newServes;
+  }
+
+  get answered(): boolean {
+    return this.#answered;
+  }
+
+  get key(): string {
+    return JSON.stringify([
+      this.#batonTaken,
+      this.#old.overdue,
+      this.oldLives,
+      this.newLives,
+      this.oldServes,
+      this.oldLeft,
+      this.newServes,
+      this.#sent,
+      this.#received,
+      this.#took,
+      this.#answered,
+      this.#heard,
+      this.#oldClosed,
+      this.#newClosed,
+      this.#newOver,
+    ]);
+  }
+}
+
+function after(path: readonly Action[]): Scene {
+  const scene = new Scene();
+  for (const action of path) scene.do(action);
+  return scene;
+}
+
+/** Calls back for each state that can be reached, with a way to it. */
+function explore(visit: (scene: Scene, path: readonly Action[], next: readonly Action[]) => void): number {
+  const seen = new Set<string>(), paths: Action[][] = [[]];
+  for (let path = paths.pop(); path !== undefined; path = paths.pop()) {
+    const scene = after(path);
+    if (seen.has(scene.key)) continue;
+    seen.add(scene.key);
+    const next = actions.filter((action) => scene.mayDo(action));
+    visit(scene, path, next);
+    for (const action of next) paths.push([...path, action]);
+  }
+  return seen.size;
+}
+
+Deno.test("in no order of events do both servers serve, and in none does neither", () => {
+  const outcomes = new Set<string>();
+  const states = explore((scene, path, next) => {
+    const where = path.join(", ");
+    assert(!(scene.oldServes && scene.newServes), `both serve: ${where}`);
+    if (scene.oldLives && !scene.newLives && !scene.answered) {
+      // The old one may not know yet, but must come to know without anybody's help.
+      const end = [...path];
+      for (let i = 0; i < 10; i++) {
+        const act = actions.find((action) =>
+          /^old (receives|waits)/.test(action) && after(end).mayDo(action)
+        );
+        if (act !== undefined) end.push(act);
+      }
+      assert(after(end).oldServes, `the new one is gone, and the old one does not go on: ${where}`);
+    }
+    if (next.some((action) => !action.endsWith("dies"))) return;
+    // Nothing will happen any more, unless somebody is killed.
+    if (scene.oldLives && scene.newLives) {
+      assert(
+        scene.oldServes !== scene.newServes,
+        `${scene.oldServes ? "both serve" : "neither serves"}: ${where}`,
+      );
+    } else if (scene.newLives) {
+      assert(scene.newServes, `the old one is gone, and the new one does not serve: ${where}`);
+    } else if (scene.oldLives && !scene.oldServes) {
+      assert(scene.oldLeft && scene.answered, `nobody serves: ${where}`);
+    }
+    if (scene.newStartsAfresh) outcomes.add("starts afresh");
+    if (scene.newServes && scene.oldLeft) outcomes.add("taken over");
+    if (scene.newServes && !scene.oldLives && scene.answered) {
+      outcomes.add("serves after the old one's death");
+    }
+    if (scene.oldServes && scene.gaveUp) outcomes.add("given up");
+  });
+  assert(states > 100, `${states} states`);
+  assert.deepEqual([...outcomes].sort(), [
+    "given up",
+    "serves after the old one's death",
+    "starts afresh",
+    "taken over",
+  ]);
+});
+
+Deno.test("a new server that stops with the baton in its hand is fenced off, and the old one goes on", () => {
+  let held = true;
+  const old = new Predecessor({ take: () => held && !(held = false) });
+  old.offered();
+  held = false;
+  assert.equal(old.timeUp(), "wait");
+  assert.equal(old.timeUp(), "fence");
+  assert.equal(old.ended(), "go on");
+});
+
+Deno.test("who claims to serve before there was a baton is not believed", () => {
+  const old = new Predecessor({ take: () => assert.fail("it is still here") });
+  assert.equal(old.acknowledged(), "go on");
+});
+
+Deno.test("why a server cannot be taken over depends on how far it got", () => {
+  const successor = new Successor();
+  assert.match(successor.ended(null).reason, /those in C\+\+/);
+  successor.granted();
+  assert.equal(successor.ended("EPIPE").reason, "the hand-over ended early: EPIPE");
+});
