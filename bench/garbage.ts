@@ -5,7 +5,16 @@ import type { Benchmark, Figures } from "./benchmark.ts";
 import { finished, type Run, startWorker } from "./run.ts";
 
 const name = (work: string) => `collections per million, ${work}`;
-const works = ["publish", "publish and read", "send and for await"];
+const works = [
+  "publish",
+  "publish and read",
+  "publish and read the newest",
+  "publish, waitSync and read",
+  "publish and read values",
+  "publish leases, and read",
+  "for await, backlog of 32",
+  "send and for await",
+];
 
 export const garbage: Benchmark = {
   title: "Garbage collections for a million messages, 64 B, one process",

@@ -5,6 +5,8 @@ import type { LeasedSlot, PublishingEnd } from "../shm/publishing.ts";
 /**
  * A slot to write a message to, for as long as it takes: for hardware that fills buffers, or several messages at a
  * time. It is published or released exactly once; disposing of it releases what was not published.
+ *
+ * A publisher uses the same object again for a later lease of the slot, so keep none after that.
  */
 export class Lease implements Disposable {
   readonly #end: PublishingEnd;

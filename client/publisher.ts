@@ -1,16 +1,19 @@
 /** The sending end of a channel. */
 
-import type { PublishingEnd } from "../shm/publishing.ts";
+import type { LeasedSlot, PublishingEnd } from "../shm/publishing.ts";
 import type { Control } from "./control.ts";
 import { TimeoutError } from "./errors.ts";
 import { Lease } from "./lease.ts";
 import { checkPublisherOptions, type PublisherOptions } from "./publisher_options.ts";
-import { PublisherRegistration } from "./publisher_registration.ts";
+import { type AttachedPublisher, PublisherRegistration } from "./publisher_registration.ts";
 import type { Retirements } from "./retirements.ts";
 import type { SyncWaitOptions, WaitOptions } from "./waiter.ts";
 
 /** Messages sent before the event loop gets its turn. */
 const BREATH_EVERY = 256;
+/** What `send` returns where it need not wait. */
+const SENT = Promise.resolve();
+const NO_OPTIONS: SyncWaitOptions = {};
 
 /**
  * Publishes messages on a channel. Made by `Client.createPublisher`.
@@ -180,10 +183,9 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
    * @returns null where no slot is to be had, or as many are leased as may be.
    */
   lease(bytes?: number): Lease | null {
-    const { end } = this.#registration.use();
-    const slot = end.lease(bytes);
+    const attached = this.#registration.use(), slot = attached.end.lease(bytes);
     this.#lent = null;
-    return slot === null ? null : new Lease(end, slot, () => this.#registration.checkTopology());
+    return slot === null ? null : attached.leases[slot.slotId] ?? this.#makeLease(attached, slot);
   }
 
   /**
@@ -192,10 +194,13 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
    * @returns null where somebody has it, or as many are leased as may be.
    */
   reclaim(slotId: number): Lease | null {
-    const { end } = this.#registration.use();
-    const slot = end.reclaim(slotId);
+    const attached = this.#registration.use(), slot = attached.end.reclaim(slotId);
     this.#lent = null;
-    return slot === null ? null : new Lease(end, slot, () => this.#registration.checkTopology());
+    return slot === null ? null : attached.leases[slot.slotId] ?? this.#makeLease(attached, slot);
+  }
+
+  #makeLease({ end, leases }: AttachedPublisher, slot: LeasedSlot): Lease {
+    return leases[slot.slotId] = new Lease(end, slot, () => this.#registration.checkTopology());
   }
 
   /**
@@ -225,7 +230,7 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
   }
 
   /** As `wait`, but blocks the thread: timers and promises rest. For programs without an event loop. */
-  waitSync(options: SyncWaitOptions = {}): boolean {
+  waitSync(options: SyncWaitOptions = NO_OPTIONS): boolean {
     return this.#registration.waiter.waitSync(options);
   }
 
@@ -234,8 +239,16 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
    *
    * @throws {TimeoutError} If there was none in time.
    */
-  async send(message: Uint8Array, options?: WaitOptions): Promise<void> {
-    if (++this.#sent % BREATH_EVERY === 0) await this.#registration.breathe();
+  send(message: Uint8Array, options?: WaitOptions): Promise<void> {
+    try {
+      return ++this.#sent % BREATH_EVERY !== 0 && this.publish(message) ? SENT : this.#send(message, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  async #send(message: Uint8Array, options: WaitOptions | undefined): Promise<void> {
+    if (this.#sent % BREATH_EVERY === 0) await this.#registration.breathe();
     while (!this.publish(message)) {
       if (await this.wait(options)) continue;
       this.#registration.use();

@@ -10,6 +10,7 @@ import { type AnswerBody, openAnswer } from "./answer.ts";
 import { takeBlocks } from "./channel_memory.ts";
 import { type Control, type Handle, quietly } from "./control.ts";
 import { ClosedError } from "./errors.ts";
+import type { Lease } from "./lease.ts";
 import { Peers } from "./peers.ts";
 import { createPublisherRequest, type PublisherTraits, removePublisherRequest } from "./publisher_options.ts";
 import { Retirements } from "./retirements.ts";
@@ -27,6 +28,8 @@ export interface AttachedPublisher {
   readonly blocks: ControlBlocks;
   readonly counters: ChannelCounters;
   readonly end: PublishingEnd;
+  /** Per slot, the object that stands for its lease. */
+  readonly leases: Lease[];
 }
 
 /** The registration of one publisher. */
@@ -167,7 +170,7 @@ export class PublisherRegistration {
     });
     // What the reference's subscribers expect of a reliable publisher: its first message is for them to hold.
     if ((reliable || activate) && !tunnel) end.publishActivation();
-    return { channelId, publisherId, vchanId, blocks, counters: blocks.counters, end };
+    return { channelId, publisherId, vchanId, blocks, counters: blocks.counters, end, leases: [] };
   }
 
   /** Lets memory go in which the server has already given the slot to others. */

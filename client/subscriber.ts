@@ -4,12 +4,12 @@ import type { ReadingEnd } from "../shm/reading.ts";
 import type { Control } from "./control.ts";
 import { ChecksumError } from "./errors.ts";
 import { Message } from "./message.ts";
+import { Messages } from "./messages.ts";
 import { checkSubscriberOptions, type SubscriberOptions } from "./subscriber_options.ts";
 import { type AttachedSubscriber, SubscriberRegistration } from "./subscriber_registration.ts";
 import type { SyncWaitOptions, WaitOptions } from "./waiter.ts";
 
-/** Messages of a loop before the event loop gets its turn. */
-const BREATH_EVERY = 256;
+const NO_OPTIONS: SyncWaitOptions = {};
 
 /**
  * Reads the messages of a channel, each once and in order. Made by `Client.createSubscriber`.
@@ -129,7 +129,7 @@ export class Subscriber<Value = Uint8Array>
   }
 
   /** As `wait`, but blocks the thread: timers and promises rest. For programs without an event loop. */
-  waitSync(options: SyncWaitOptions = {}): boolean {
+  waitSync(options: SyncWaitOptions = NO_OPTIONS): boolean {
     return this.#registration.waiter.waitSync(options);
   }
 
@@ -138,23 +138,19 @@ export class Subscriber<Value = Uint8Array>
    *
    * @throws The signal's reason, when it is aborted.
    */
-  async *messages(options: { signal?: AbortSignal } = {}): AsyncGenerator<Message<Value>, void, undefined> {
-    for (let count = 1; !this.#registration.closed; count++) {
-      options.signal?.throwIfAborted();
-      const message = this.read();
-      if (message === null) await this.wait(options);
-      else {
-        try {
-          yield message;
-        } finally {
-          message.release();
-        }
-        if (count % BREATH_EVERY === 0) await this.#registration.breathe();
-      }
-    }
+  messages(options: { signal?: AbortSignal } = {}): Messages<Value> {
+    const registration = this.#registration;
+    return new Messages({
+      read: () => this.read(),
+      wait: (options) => registration.waiter.wait(options),
+      breathe: () => registration.breathe(),
+      get closed() {
+        return registration.closed;
+      },
+    }, options);
   }
 
-  [Symbol.asyncIterator](): AsyncGenerator<Message<Value>, void, undefined> {
+  [Symbol.asyncIterator](): Messages<Value> {
     return this.messages();
   }
 

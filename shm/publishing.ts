@@ -7,7 +7,7 @@ import { MessageBuffers } from "./buffers.ts";
 import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
 import type { ChecksumFunction } from "./checksum.ts";
 import type { ControlBlocks } from "./control_blocks.ts";
-import { grownSlotBytes, Limit, ownedRefs, Prefix, PrefixFlag, Slot, SlotFlag } from "./layout.ts";
+import { grownSlotBytes, Limit, Prefix, PrefixFlag, Slot, SlotFlag } from "./layout.ts";
 import { RetirementNotifier } from "./retirement.ts";
 import { PublisherStruct, SnapshotEntry } from "./structs.ts";
 
@@ -33,12 +33,14 @@ export interface PublishingEndOptions extends ChannelEndOptions {
   readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
-/** A slot that a publisher owns apart from the one that it holds. */
+/** A slot that a publisher owns, or owned: the same object each time. */
 export interface LeasedSlot {
   readonly slotId: number;
   /** Its address in the arena. */
   readonly address: number;
-  readonly bufferIndex: number;
+  bufferIndex: number;
+  /** Whether it is owned apart from the one that the publisher holds. */
+  leased: boolean;
 }
 
 /** A leased slot cannot be published: it was before, or given back. */
@@ -69,7 +71,8 @@ export class PublishingEnd implements Disposable {
   readonly #word: number;
   readonly #prefix: Uint32Array<ArrayBuffer>;
   readonly #checksum: ChecksumFunction | null;
-  readonly #leases = new Set<LeasedSlot>();
+  readonly #slots: LeasedSlot[] = [];
+  #numLeases = 0;
   readonly #maxLeases: number;
   readonly #timePointer: Deno.PointerObject;
   /** The buffers, and what is allocated in the arena. */
@@ -135,8 +138,7 @@ export class PublishingEnd implements Disposable {
   /** Whether the slot held is its own still: a server that takes a publisher for gone gives its slot to others. */
   get ownsSlot(): boolean {
     if (!this.#holdsSlot) return true;
-    const slot = this.#u32[this.#word + PublisherStruct.slot / 4];
-    return this.#arena.view.getBigUint64(slot + Slot.refs, true) === ownedRefs(this.#options.id);
+    return this.#owns(this.#u32[this.#word + PublisherStruct.slot / 4]);
   }
 
   /** Ordinal of the message published last, 0 for none. */
@@ -170,7 +172,7 @@ export class PublishingEnd implements Disposable {
     if (minBytes > this.#buffers.newestSlotBytes || this.#blocks.numBuffers !== this.#buffers.count) {
       this.#growTo(minBytes);
     }
-    if (!this.#holdsSlot && (this.#leases.size >= this.#maxLeases || !this.#claim(false))) return null;
+    if (!this.#holdsSlot && (this.atLeaseLimit || !this.#claim(false))) return null;
     return this.payload;
   }
 
@@ -195,12 +197,12 @@ export class PublishingEnd implements Disposable {
 
   /** Slots leased. */
   get numLeases(): number {
-    return this.#leases.size;
+    return this.#numLeases;
   }
 
   /** Whether as many slots are leased as may be. */
   get atLeaseLimit(): boolean {
-    return this.#leases.size >= this.#maxLeases;
+    return this.#numLeases >= this.#maxLeases;
   }
 
   /** Takes the slot held, with room for a message, out of its turn (section 5.12); null where none is to be had. */
@@ -234,7 +236,7 @@ export class PublishingEnd implements Disposable {
   publishLease(slot: LeasedSlot, byteLength: number): number {
     this.#checkLease(slot);
     this.#checkLength(slot.bufferIndex, byteLength);
-    this.#leases.delete(slot);
+    this.#forgetLease(slot);
     const held = this.#exchange(slot), u32 = this.#u32, word = this.#word;
     // A reliable publisher takes no next slot.
     u32[word + PublisherStruct.reliable / 4] = 1;
@@ -250,7 +252,8 @@ export class PublishingEnd implements Disposable {
 
   /** Gives a leased slot back without publishing. Does nothing if it is not leased any more. */
   endLease(slot: LeasedSlot): void {
-    if (this.#disposed || !this.#leases.delete(slot)) return;
+    if (this.#disposed || !slot.leased) return;
+    this.#forgetLease(slot);
     const held = this.#exchange(slot);
     this.#core.abandonSlot(this.#struct);
     this.#exchange(held);
@@ -323,7 +326,7 @@ export class PublishingEnd implements Disposable {
   /** Gives the slot back that it holds, and unmaps the buffers. Before the server is asked to remove the publisher. */
   close(): void {
     if (this.#disposed) return;
-    for (const slot of this.#leases) this.endLease(slot);
+    for (const slot of this.#slots) if (slot !== undefined) this.endLease(slot);
     this.#core.abandonSlot(this.#struct);
     this.leave();
   }
@@ -358,36 +361,53 @@ export class PublishingEnd implements Disposable {
   #checkLease(slot: LeasedSlot): void {
     const why = this.#disposed
       ? "the publisher is closed"
-      : !this.#leases.has(slot)
+      : !slot.leased
       ? "it is not leased any more"
-      : this.#arena.view.getBigUint64(slot.address + Slot.refs, true) !== ownedRefs(this.#options.id)
+      : !this.#owns(slot.address)
       ? "the server has given it to others"
       : null;
     if (why === null) return;
     throw new LeaseError(`Cannot publish slot ${slot.slotId} of channel ${this.#name}: ${why}`);
   }
 
+  /** Whether a slot's refs word says that it is this publisher's (section 4.6). */
+  #owns(slotAddress: number): boolean {
+    const refs = (slotAddress + Slot.refs) >>> 2;
+    return this.#u32[refs + 1] === 0x8000_0000 && this.#u32[refs] === this.#options.id;
+  }
+
   /** Turns the slot held into a leased one. */
   #leaseHeld(): LeasedSlot {
     const slot = this.#exchange(null)!;
-    this.#leases.add(slot);
+    slot.leased = true;
+    this.#numLeases++;
     return slot;
+  }
+
+  #forgetLease(slot: LeasedSlot): void {
+    slot.leased = false;
+    this.#numLeases--;
   }
 
   /** Puts a slot in place of the one held, which is returned. */
   #exchange(slot: LeasedSlot | null): LeasedSlot | null {
     const u32 = this.#u32, word = this.#word;
-    const held = !this.#holdsSlot ? null : {
-      slotId: u32[word + PublisherStruct.slotId / 4],
-      address: u32[word + PublisherStruct.slot / 4],
-      bufferIndex: u32[word + PublisherStruct.bufferIndex / 4],
-    };
+    const held = this.#holdsSlot ? this.#heldSlot() : null;
     u32[word + PublisherStruct.slot / 4] = slot?.address ?? 0;
     if (slot !== null) {
       u32[word + PublisherStruct.slotId / 4] = slot.slotId;
       u32[word + PublisherStruct.bufferIndex / 4] = slot.bufferIndex;
     }
     return held;
+  }
+
+  #heldSlot(): LeasedSlot {
+    const u32 = this.#u32, word = this.#word;
+    const slotId = u32[word + PublisherStruct.slotId / 4], address = u32[word + PublisherStruct.slot / 4];
+    const bufferIndex = u32[word + PublisherStruct.bufferIndex / 4];
+    const slot = this.#slots[slotId] ??= { slotId, address, bufferIndex, leased: false };
+    slot.bufferIndex = bufferIndex;
+    return slot;
   }
 
   #claim(withoutSubscribers: boolean): boolean {

@@ -277,6 +277,33 @@ export const cases: Record<string, (client: Client, connect: () => Promise<Clien
     await ending;
   },
 
+  async "an iterator answers in the order in which it is asked, and goes on after an error"(client) {
+    const publisher = await client.createPublisher("/asked", { slotBytes: 64, numSlots: 32 });
+    let fails = false;
+    const onReceive = () => {
+      if (fails) throw new Error("refused");
+    };
+    const subscriber = await client.createSubscriber("/asked", { onReceive });
+    await using messages = subscriber.messages();
+    const ordinals: number[] = [];
+    const asked = [1, 2, 3].map(async () => ordinals.push((await messages.next()).value!.ordinal));
+    for (let i = 0; i < 3; i++) {
+      publishAll(publisher, 1);
+      await eventually("it is answered", () => ordinals.length > i);
+    }
+    await Promise.all(asked);
+    assert.deepEqual(ordinals, [1, 2, 3]);
+    publishAll(publisher, 2);
+    fails = true;
+    await assert.rejects(messages.next(), /refused/);
+    fails = false;
+    const { value } = await messages.next();
+    assert(value!.ordinal === 5 && value!.held);
+    await messages.return();
+    assert(!value!.held);
+    assert.deepEqual(await messages.next(), { done: true, value: undefined });
+  },
+
   async "timers run although a subscriber is always behind"(client) {
     const publisher = await client.createPublisher("/busy", { slotBytes: 64, numSlots: 8 });
     const subscriber = await client.createSubscriber("/busy");
