@@ -76,6 +76,8 @@ export interface Session {
   readonly userId: number;
   readonly groupId: number;
   readonly scb: SystemControlBlock;
+  /** Whether buffers may be registered although users have left: see `ChannelParts`. */
+  readonly registersAlways: boolean;
 }
 
 /** The handles that a server that has just answered is still to be told of, and what came of the others. */
@@ -266,6 +268,12 @@ export class Control {
     return true;
   }
 
+  /** Tells the server something that nobody waits for. */
+  tell(exchange: Exchange): void {
+    this.#credit = 0;
+    this.#link.exchange(exchange);
+  }
+
   /** Makes the server forget a handle. Resolves when it has, or cannot be told now. */
   remove(handle: Handle): Promise<void> {
     this.#handles.delete(handle);
@@ -419,14 +427,15 @@ function openSession(answer: Answer, before: Session | null): Session {
     if (response.case !== "init") {
       throw new ProtocolError(`Cannot connect: the server answered ${response.case}`);
     }
-    const { scbFdIndex, sessionId, userId, groupId } = response.value;
+    const { scbFdIndex, sessionId, userId, groupId, extensions } = response.value;
+    const registersAlways = extensions?.registersAlways ?? false;
     const fd = fds.take(scbFdIndex);
     if (before !== null && sameMemory(before.scb.fd, fd)) {
       fd.close();
-      return { ...before, id: sessionId, userId, groupId };
+      return { ...before, id: sessionId, userId, groupId, registersAlways };
     }
     const scb = SystemControlBlock.attach(fd);
-    return { id: sessionId, userId, groupId, scb };
+    return { id: sessionId, userId, groupId, scb, registersAlways };
   } catch (error) {
     closeAll(answer.fds);
     throw error;

@@ -30,6 +30,11 @@ export class Lease implements Disposable {
     return this.#end.leasedBuffer(this.#slot);
   }
 
+  /** What the allocator that made its memory calls it: see `PublisherOptions.splitBuffers`. null where none did. */
+  get memoryHandle(): bigint | null {
+    return this.#end.leasedHandle(this.#slot);
+  }
+
   /** Where the message's metadata is to be written. */
   get metadata(): Uint8Array<ArrayBuffer> {
     return this.#end.leasedMetadata(this.#slot);

@@ -6,14 +6,6 @@ import { SubscriberStruct } from "../shm/structs.ts";
 import type { Codec } from "./codec.ts";
 import type { VirtualChannelNames } from "./virtual_channels.ts";
 
-/** How the messages of a channel are laid out, and what they mean. */
-export interface MessageLayout<Value> {
-  readonly prefixBytes: number;
-  readonly checksumBytes: number;
-  readonly metadataBytes: number;
-  readonly codec: Codec<Value>;
-}
-
 /**
  * A message, held until it is released: its bytes stay as they are so long, and its slot is not used again.
  *
@@ -22,7 +14,7 @@ export interface MessageLayout<Value> {
 export class Message<Value = Uint8Array> implements Disposable {
   readonly #end: ReadingEnd;
   readonly #slotId: number;
-  readonly #layout: MessageLayout<Value>;
+  readonly #codec: Codec<Value>;
   readonly #channels: VirtualChannelNames;
   #data = new Uint8Array();
   /** Index of the buffer that `#data` is in. */
@@ -34,12 +26,12 @@ export class Message<Value = Uint8Array> implements Disposable {
   constructor(
     end: ReadingEnd,
     slotId: number,
-    layout: MessageLayout<Value>,
+    codec: Codec<Value>,
     channels: VirtualChannelNames,
   ) {
     this.#end = end;
     this.#slotId = slotId;
-    this.#layout = layout;
+    this.#codec = codec;
     this.#channels = channels;
   }
 
@@ -72,12 +64,13 @@ export class Message<Value = Uint8Array> implements Disposable {
 
   /** When it was published: CLOCK_MONOTONIC in nanoseconds. To be read while it is held. */
   get timestampNs(): bigint {
-    return this.#prefix.getBigUint64(Prefix.timestamp, true);
+    const words = this.#prefix, word = Prefix.timestamp / 4;
+    return BigInt(words[word + 1]) << 32n | BigInt(words[word]);
   }
 
   /** The virtual channel that it was published on; -1 for none. To be read while it is held. */
   get vchanId(): number {
-    return this.#prefix.getInt32(Prefix.vchan, true);
+    return this.#prefix[Prefix.vchan / 4] | 0;
   }
 
   /**
@@ -88,15 +81,21 @@ export class Message<Value = Uint8Array> implements Disposable {
     return this.#channels.nameOf(this.vchanId);
   }
 
-  get #prefix(): DataView<ArrayBuffer> {
-    const { buffer, byteOffset } = this.#data;
-    return new DataView(buffer, byteOffset - this.#layout.prefixBytes, Prefix.fixedBytes);
+  get #prefix(): Uint32Array<ArrayBuffer> {
+    return this.#end.prefixOf(this.#buffer, this.#slotId);
   }
 
-  /** The metadata in front of it. To be read while it is held. */
+  /** The metadata that goes with it. To be read while it is held. */
   get metadata(): Uint8Array<ArrayBuffer> {
-    const { prefixBytes, checksumBytes, metadataBytes } = this.#layout, { buffer, byteOffset } = this.#data;
-    return new Uint8Array(buffer, byteOffset - prefixBytes + Prefix.checksum + checksumBytes, metadataBytes);
+    return this.#end.metadataOf(this.#buffer, this.#slotId);
+  }
+
+  /**
+   * What the allocator that made its memory calls it: see `PublisherOptions.splitBuffers`. null where none did. To be
+   * read while it is held.
+   */
+  get memoryHandle(): bigint | null {
+    return this.#end.handleOf(this.#buffer, this.#slotId);
   }
 
   /**
@@ -106,7 +105,7 @@ export class Message<Value = Uint8Array> implements Disposable {
    * @throws What the codec throws.
    */
   get value(): Value {
-    return this.#layout.codec.decode(this.#data);
+    return this.#codec.decode(this.#data);
   }
 
   /** Whether it only says that a publisher is there: see `SubscriberOptions.passActivation`. To be read while held. */
@@ -120,9 +119,7 @@ export class Message<Value = Uint8Array> implements Disposable {
   }
 
   get #flags(): number {
-    const { buffer, byteOffset } = this.#data;
-    const flags = new DataView(buffer, byteOffset - this.#layout.prefixBytes + Prefix.flags, 8);
-    return flags.getUint32(0, true);
+    return this.#prefix[Prefix.flags / 4];
   }
 
   /** Whether its checksum is wrong: see `SubscriberOptions.passChecksumErrors`. */

@@ -100,6 +100,14 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
   }
 
   /**
+   * What the allocator that made `getBuffer`'s buffer calls its memory: see `PublisherOptions.splitBuffers`. null where
+   * none did.
+   */
+  get memoryHandle(): bigint | null {
+    return (this.#lent ?? this.#withoutBuffer()).memoryHandle;
+  }
+
+  /**
    * Publishes a message: the first so many bytes of `getBuffer`'s buffer, or a copy of bytes.
    *
    * @param metadata Copied in front of it; the rest of the room for metadata is cleared. Default: left as it is.

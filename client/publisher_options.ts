@@ -2,6 +2,7 @@
 
 import { align64 } from "../shm/layout.ts";
 import type { ChecksumFunction } from "../shm/checksum.ts";
+import type { SplitBufferAllocator } from "../shm/split_memory.ts";
 import type { Codec } from "./codec.ts";
 import type { RequestInit } from "./server_link.ts";
 import { checkVchanId } from "./virtual_channels.ts";
@@ -58,6 +59,14 @@ export interface PublisherOptions<Value = Uint8Array> {
   checksumBytes?: number;
   /** Bytes for metadata in front of each message. Default: 0. */
   metadataBytes?: number;
+  /**
+   * Whether each payload is in memory of its own: true for named shared memory, or what makes the memory. For hardware
+   * that writes to certain memory, or for payloads that are handed on one by one. Publishers of a channel must agree
+   * whether it is split. Default: false, a buffer is one piece.
+   */
+  splitBuffers?: boolean | SplitBufferAllocator;
+  /** Whether a bridge to another machine splits the channel's buffers there. Publishers must agree. Default: false. */
+  splitBuffersOverBridge?: boolean;
 }
 
 /** What the server and the shared memory have to do with: all but what values are to the user. */
@@ -99,6 +108,8 @@ export function createPublisherRequest(
     maxOutstandingSlotLeases: options.maxOutstandingLeases ?? 1,
     notifyRetirement: options.notifyRetirement ?? false,
     forTunnel: options.tunnel ?? false,
+    useSplitBuffers: (options.splitBuffers ?? false) !== false,
+    splitBuffersOverBridge: options.splitBuffersOverBridge ?? false,
   };
   return { request: { case: "createPublisher", value } };
 }

@@ -8,6 +8,7 @@ import { PublishingEnd } from "../shm/publishing.ts";
 import type { ChannelCounters } from "../shm/system_control_block.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
 import { takeBlocks } from "./channel_memory.ts";
+import { ChannelParts } from "./channel_parts.ts";
 import { type Control, type Handle, quietly } from "./control.ts";
 import { ClosedError } from "./errors.ts";
 import type { Lease } from "./lease.ts";
@@ -30,6 +31,8 @@ export interface AttachedPublisher {
   readonly end: PublishingEnd;
   /** Per slot, the object that stands for its lease. */
   readonly leases: Lease[];
+  /** What the server hears of its split buffers; null where they are of one piece. */
+  readonly parts: ChannelParts | null;
 }
 
 /** The registration of one publisher. */
@@ -57,7 +60,11 @@ export class PublisherRegistration {
       createRequest: (keepId) =>
         createPublisherRequest(channel, options, keepId ? this.#attached!.publisherId : -1),
       adopt: (answer) => this.#adopt(answer),
-      removeRequest: () => removePublisherRequest(channel, this.#attached?.publisherId ?? -1),
+      removeRequest: () => {
+        // What the server hears of its memory must come before: only a publisher may say it.
+        this.#attached?.end.close();
+        return removePublisherRequest(channel, this.#attached?.publisherId ?? -1);
+      },
       release: () => this.#release(null),
       fail: (reason) => this.#release(reason),
     };
@@ -71,7 +78,28 @@ export class PublisherRegistration {
   ): Promise<PublisherRegistration> {
     const registration = new PublisherRegistration(control, channel, options);
     await control.create(registration.#handle);
+    try {
+      await registration.#prepare();
+    } catch (error) {
+      registration.close();
+      throw error;
+    }
     return registration;
+  }
+
+  /** Waits until the server has said where the buffers are that others have made, if it must. */
+  async #prepare(): Promise<void> {
+    for (let { end, parts } = this.attached; !end.prepared; { end, parts } = this.attached) {
+      if (end.prepare()) this.#activate(end);
+      else await parts?.answer();
+    }
+  }
+
+  /** The server has said where buffers are. */
+  #answered(): void {
+    const end = this.#attached?.end;
+    if (end?.prepared === false) quietly(() => end.prepare() && this.#activate(end));
+    this.#waiter?.look();
   }
 
   /** What it has now, without a look at what has changed. Throws where it was closed. */
@@ -135,6 +163,7 @@ export class PublisherRegistration {
         this.#setTrigger(trigger);
         this.retirements.replace(retirement);
         this.#setPeers(attached, peers, body.numSubUpdates & 0xffff);
+        if (attached === known) attached.parts?.registerAgain();
         return attached === known;
       } catch (error) {
         this.#control.sendRemoval(removePublisherRequest(this.channel, body.publisherId));
@@ -148,10 +177,16 @@ export class PublisherRegistration {
     const { id: sessionId, userId: uid, groupId: gid } = this.#control.session;
     const { slotBytes, fixedSize = false, checksumBytes = 4, metadataBytes = 0, checksum = false } =
       this.#options;
-    const { reliable = false, tunnel = false, activate = false, onResize } = this.#options;
+    const { reliable = false, tunnel = false, onResize, splitBuffers = false } = this.#options;
+    const resolvedName = this.#options.mux || this.channel;
+    using cleanup = new DisposableStack();
+    const parts = splitBuffers === false
+      ? null
+      : cleanup.use(new ChannelParts(this.#control, resolvedName, blocks.counters, () => this.#answered()));
+    const allocator = typeof splitBuffers === "object" ? splitBuffers : null;
     const end = new PublishingEnd({
       sessionId,
-      resolvedName: this.#options.mux || this.channel,
+      resolvedName,
       blocks,
       id: publisherId,
       vchanId,
@@ -166,16 +201,24 @@ export class PublisherRegistration {
       preferRetiredSlots: this.#options.preferRetiredSlots ?? false,
       notifyForcedReuse: this.#options.notifyForcedReuse ?? true,
       ...(onResize === undefined ? {} : { onResize }),
+      split: parts === null ? null : { registry: parts, allocator },
       ...(ownUid() === 0 ? { owner: { uid, gid } } : {}),
     });
-    // What the reference's subscribers expect of a reliable publisher: its first message is for them to hold.
+    cleanup.move();
+    if (end.prepared) this.#activate(end);
+    return { channelId, publisherId, vchanId, blocks, counters: blocks.counters, end, parts, leases: [] };
+  }
+
+  /** What the reference's subscribers expect of a reliable publisher: its first message is for them to hold. */
+  #activate(end: PublishingEnd): void {
+    const { reliable = false, tunnel = false, activate = false } = this.#options;
     if ((reliable || activate) && !tunnel) end.publishActivation();
-    return { channelId, publisherId, vchanId, blocks, counters: blocks.counters, end, leases: [] };
   }
 
   /** Lets memory go in which the server has already given the slot to others. */
   #leave(): void {
     this.#attached?.end.leave();
+    this.#attached?.parts?.[Symbol.dispose]();
     this.#attached?.blocks[Symbol.dispose]();
   }
 
@@ -264,6 +307,7 @@ export class PublisherRegistration {
   #release(failure: Error | null): void {
     this.#failure = failure;
     this.#attached?.end.close();
+    this.#attached?.parts?.[Symbol.dispose]();
     this.#attached?.blocks[Symbol.dispose]();
     this.#attached = null;
     this.#peers[Symbol.dispose]();

@@ -26,6 +26,10 @@ export interface Exchange {
   readonly settle: (outcome: Answer | Error) => void;
   /** Whether it is sent again when the server went away before it answered. */
   readonly repeat: boolean;
+  /** Called when it is its turn. Returns an fd to go with it, which is closed then, or null. If it throws, nothing is sent. */
+  readonly attach?: () => Fd | null;
+  /** Whether there is no answer: `settle` is only called where it could not be sent. Default: false. */
+  readonly oneWay?: boolean;
 }
 
 /** What the server said when it was connected to. */
@@ -139,7 +143,7 @@ export class ServerLink {
       this.#connection = new Connection(socket, {}, this.#system);
       this.#connection.onReadable = () => this.pump();
       this.#send({
-        request: { request: { case: "init", value: { clientName: this.#clientName } } },
+        request: { request: { case: "init", value: { clientName: this.#clientName, wantExtensions: true } } },
         settle: (outcome) => this.#greet(outcome, pid),
         repeat: false,
       });
@@ -190,8 +194,15 @@ export class ServerLink {
   }
 
   #send(exchange: Exchange): void {
-    this.#inFlight.push(exchange);
-    sendRequest(this.#connection!, exchange.request);
+    let attached: Fd | null;
+    try {
+      attached = exchange.attach?.() ?? null;
+    } catch (error) {
+      return exchange.settle(error as Error);
+    }
+    using fd = attached;
+    if (!exchange.oneWay) this.#inFlight.push(exchange);
+    sendRequest(this.#connection!, exchange.request, fd ?? undefined);
   }
 
   #lost(failure: Error | null): void {

@@ -206,7 +206,7 @@ export class Subscriber<Value = Uint8Array>
     return attached.messages[slotId] = new Message(
       end,
       slotId,
-      attached.layout,
+      attached.codec,
       this.#registration.virtualChannels,
     );
   }

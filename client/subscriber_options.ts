@@ -1,6 +1,7 @@
 /** What a subscriber is asked to be, and what the server is asked for then. */
 
 import type { ChecksumFunction } from "../shm/checksum.ts";
+import type { SplitBufferMapper } from "../shm/split_memory.ts";
 import type { Codec } from "./codec.ts";
 import type { RequestInit } from "./server_link.ts";
 import { checkVchanId } from "./virtual_channels.ts";
@@ -50,6 +51,11 @@ export interface SubscriberOptions<Value = Uint8Array> {
    * unread, in order: a queue that overflows costs no message. Default: 0.
    */
   queueSize?: number;
+  /**
+   * Finds the memory of split buffers that a publisher's allocator made. Not needed for named shared memory, nor where
+   * the allocator gives fds. Default: none.
+   */
+  splitBuffers?: SplitBufferMapper;
   /** Subscribers that the channel may have, 0 for any number. Default: 0. */
   maxSubscribers?: number;
 }

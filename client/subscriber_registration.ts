@@ -2,15 +2,15 @@
 
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { ControlBlocks } from "../shm/control_blocks.ts";
-import { prefixBytes } from "../shm/layout.ts";
 import { ReadingEnd } from "../shm/reading.ts";
 import type { ChannelCounters } from "../shm/system_control_block.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
 import { takeBlocks } from "./channel_memory.ts";
+import { ChannelParts } from "./channel_parts.ts";
 import { bytesCodec, type Codec } from "./codec.ts";
 import { type Control, type Handle, quietly } from "./control.ts";
 import { ClosedError } from "./errors.ts";
-import type { Message, MessageLayout } from "./message.ts";
+import type { Message } from "./message.ts";
 import { Peers } from "./peers.ts";
 import type { Answer, RequestInit } from "./server_link.ts";
 import {
@@ -30,9 +30,11 @@ export interface AttachedSubscriber<Value> {
   readonly counters: ChannelCounters;
   /** null: no publisher has been there yet, and the channel has no memory. */
   readonly end: ReadingEnd | null;
+  /** What the server says of its split buffers; null where they are of one piece. */
+  readonly parts: ChannelParts | null;
   /** Per slot, the object that stands for its message. */
   readonly messages: Message<Value>[];
-  readonly layout: MessageLayout<Value>;
+  readonly codec: Codec<Value>;
 }
 
 /** The registration of one subscriber. */
@@ -134,9 +136,6 @@ export class SubscriberRegistration<Value> {
       const known = this.#attached?.subscriberId === body.subscriberId ? this.#attached : null;
       using cleanup = new DisposableStack();
       try {
-        if (body.useSplitBuffers) {
-          throw new Error(`Cannot ${what}: its buffers are split, which is not supported`);
-        }
         const blocks = takeBlocks(this.#control, this.channel, body, body.numSlots, fds, known);
         cleanup.use(blocks);
         const trigger = fds.take(body.pollFdIndex);
@@ -163,9 +162,14 @@ export class SubscriberRegistration<Value> {
     const checksumBytes = body.checksumSize > 0 ? body.checksumSize : 4;
     const metadataBytes = Math.max(0, body.metadataSize);
     const { checksum, codec = bytesCodec() as Codec<unknown> as Codec<Value> } = this.#options;
+    const resolvedName = this.#options.mux || this.channel;
+    using cleanup = new DisposableStack();
+    const parts = !body.useSplitBuffers
+      ? null
+      : cleanup.use(new ChannelParts(this.#control, resolvedName, blocks.counters, () => this.#answered()));
     const end = blocks.numSlots === 0 ? null : new ReadingEnd({
       sessionId: this.#control.session.id,
-      resolvedName: this.#options.mux || this.channel,
+      resolvedName,
       blocks,
       id: subscriberId,
       vchanId,
@@ -177,14 +181,26 @@ export class SubscriberRegistration<Value> {
       passActivation: this.#options.passActivation ?? false,
       detectDrops: this.#options.detectDrops ?? true,
       writable: this.#options.writable ?? false,
+      split: parts === null ? null : { registry: parts, allocator: this.#options.splitBuffers ?? null },
     });
-    const layout = {
-      prefixBytes: prefixBytes(checksumBytes, metadataBytes),
-      checksumBytes,
-      metadataBytes,
+    cleanup.move();
+    return {
+      channelId,
+      subscriberId,
+      vchanId,
+      blocks,
+      counters: blocks.counters,
+      end,
+      parts,
+      messages: [],
       codec,
     };
-    return { channelId, subscriberId, vchanId, blocks, counters: blocks.counters, end, messages: [], layout };
+  }
+
+  /** The server has said where buffers are. */
+  #answered(): void {
+    this.#attached?.end?.lookForBuffers();
+    this.#waiter?.look();
   }
 
   /** Lets the channel's memory go, as soon as no message of it is held. */
@@ -199,6 +215,7 @@ export class SubscriberRegistration<Value> {
   #dispose(attached: AttachedSubscriber<Value>): void {
     this.#outdated.delete(attached);
     attached.end?.[Symbol.dispose]();
+    attached.parts?.[Symbol.dispose]();
     attached.blocks[Symbol.dispose]();
   }
 

@@ -8,6 +8,7 @@
 const library = Deno.dlopen("libc.so.6", {
   __errno_location: { parameters: [], result: "pointer" },
   accept4: { parameters: ["i32", "pointer", "pointer", "i32"], result: "i32" },
+  access: { parameters: ["buffer", "i32"], result: "i32" },
   bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   clock_gettime: { parameters: ["i32", "pointer"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
@@ -52,6 +53,7 @@ const library = Deno.dlopen("libc.so.6", {
   read: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   readdir: { parameters: ["pointer"], result: "pointer" },
   recvmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  rename: { parameters: ["buffer", "buffer"], result: "i32" },
   sendmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   setrlimit: { parameters: ["i32", "buffer"], result: "i32" },
   shm_open: { parameters: ["buffer", "i32", "u32"], result: "i32" },

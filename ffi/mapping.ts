@@ -19,6 +19,8 @@ export const PAGE_BYTES = 4096;
 export interface MapOptions {
   /** Whether it may be written. Default: true. */
   writable?: boolean;
+  /** Where in the file the mapping begins: a multiple of the page size. Default: 0. */
+  offset?: number;
 }
 
 /**
@@ -41,14 +43,22 @@ export class Mapping implements Disposable {
   }
 
   /**
-   * Maps the first `byteLength` bytes of a file.
+   * Maps `byteLength` bytes of a file.
    *
    * @throws {RangeError} If the file is shorter: touching the rest would kill the process.
    * @throws {SystemError} If the kernel refuses.
    */
   static map(fd: Fd, byteLength: number, options: MapOptions = {}): Mapping {
-    checkLength(fd, byteLength);
-    const pointer = libc.mmap(null, BigInt(byteLength), protection(options), MAP_SHARED, fd.number, 0n);
+    const { offset = 0 } = options;
+    checkLength(fd, byteLength, offset);
+    const pointer = libc.mmap(
+      null,
+      BigInt(byteLength),
+      protection(options),
+      MAP_SHARED,
+      fd.number,
+      BigInt(offset),
+    );
     if (pointer === null || Deno.UnsafePointer.value(pointer) === MAP_FAILED) {
       throw new SystemError(`map ${byteLength} bytes of ${fd.kind}`, errno());
     }
@@ -63,7 +73,7 @@ export class Mapping implements Disposable {
 
   unmap(): void {
     if (this.#pointer === null) return;
-    structuredClone(this.buffer, { transfer: [this.buffer] });
+    detach(this.buffer);
     libc.munmap(this.#pointer, BigInt(this.byteLength));
     this.#pointer = null;
   }
@@ -100,12 +110,29 @@ function protection({ writable = true }: MapOptions): number {
   return writable ? PROT_READ | PROT_WRITE : PROT_READ;
 }
 
-function checkLength(fd: Fd, byteLength: number): void {
+/** Memory at an address that somebody else vouches for, such as a user's allocator; not unmapped, but taken back by `detach`. */
+export function memoryAt(pointer: Deno.PointerObject, byteLength: number): ArrayBuffer {
+  return Deno.UnsafePointerView.getArrayBuffer(pointer, byteLength);
+}
+
+/** Empties a buffer over memory that is about to go, and all views of it. */
+export function detach(buffer: ArrayBuffer): void {
+  structuredClone(buffer, { transfer: [buffer] });
+}
+
+function checkLength(fd: Fd, byteLength: number, offset = 0): void {
   if (!Number.isSafeInteger(byteLength) || byteLength <= 0) {
     throw new RangeError(`Cannot map ${byteLength} bytes of ${fd.kind}: not a length`);
   }
+  if (!Number.isSafeInteger(offset) || offset < 0 || offset % PAGE_BYTES !== 0) {
+    throw new RangeError(`Cannot map ${fd.kind} from byte ${offset} on: not a multiple of ${PAGE_BYTES}`);
+  }
   const { bytes } = fd.stat();
-  if (bytes < byteLength) {
-    throw new RangeError(`Cannot map ${byteLength} bytes of ${fd.kind}: the file has ${bytes}`);
+  if (bytes < offset + byteLength) {
+    throw new RangeError(
+      offset === 0
+        ? `Cannot map ${byteLength} bytes of ${fd.kind}: the file has ${bytes}`
+        : `Cannot map ${byteLength} bytes of ${fd.kind} from byte ${offset} on: the file has ${bytes}`,
+    );
   }
 }

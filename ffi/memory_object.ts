@@ -11,10 +11,13 @@ const F_SEAL_SEAL = 1;
 const F_SEAL_SHRINK = 2;
 const F_SEAL_GROW = 4;
 
+const F_OK = 0;
 const O_RDONLY = 0;
+const O_WRONLY = 1;
 const O_RDWR = 2;
 const O_CREAT = 0o100;
 const O_EXCL = 0o200;
+const O_CLOEXEC = 0o2000000;
 
 /** Makes memory as `createMemory` does. */
 export type MemoryAllocator = (name: string, byteLength: number) => Fd;
@@ -75,6 +78,16 @@ export function openNamed(name: string, options: NamedOptions = {}): Fd | null {
   return Fd.from(number, `/dev/shm/${name}`, `${create ? "create" : "open"} /dev/shm/${name}`);
 }
 
+/** Whether there is a `/dev/shm/NAME`. */
+export function objectExists(name: string): boolean {
+  return fileExists(`/dev/shm/${name}`);
+}
+
+/** Whether there is a file of this path. */
+export function fileExists(path: string): boolean {
+  return libc.access(cstring(path), F_OK) === 0;
+}
+
 /** Removes `/dev/shm/NAME`. Returns whether there was one. */
 export function unlinkNamed(name: string): boolean {
   return libc.shm_unlink(cstring("/" + name)) === 0;
@@ -83,6 +96,34 @@ export function unlinkNamed(name: string): boolean {
 /** Removes a file, such as the description of a split buffer. Returns whether there was one. */
 export function unlinkFile(path: string): boolean {
   return libc.unlink(cstring(path)) === 0;
+}
+
+/**
+ * Writes a small file that others read: they see all of it, or what was there before. Never through a link that
+ * somebody else has put there.
+ *
+ * @throws {SystemError} If it cannot be written.
+ */
+export function writeFile(path: string, bytes: Uint8Array<ArrayBuffer>, mode: number): void {
+  const draft = path + ".tmp";
+  unlinkFile(draft); // Of a writer that died.
+  using fd = Fd.from(
+    libc.open(cstring(draft), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode),
+    draft,
+    `create ${draft}`,
+  );
+  try {
+    setMode(fd, mode);
+    const written = libc.write(fd.number, bytes, bytes.length);
+    if (written < 0) throw new SystemError(`write ${draft}`, errno());
+    if (written < bytes.length) throw new SystemError(`write ${draft}`, Errno.ENOSPC);
+    if (libc.rename(cstring(draft), cstring(path)) < 0) {
+      throw new SystemError(`rename ${draft} to ${path}`, errno());
+    }
+  } catch (error) {
+    unlinkFile(draft);
+    throw error;
+  }
 }
 
 /** Sets a file's length. */

@@ -13,6 +13,11 @@ export const ClientBufferAllocatorNames: Readonly<Record<number, string>> = {
 
 export const InitRequestSchema = schema<pb.InitRequest>("subspace.InitRequest", [
   { no: 1, name: "clientName", type: "string" },
+  { no: 1000, name: "wantExtensions", type: "bool" },
+]);
+
+export const ServerExtensionsSchema = schema<pb.ServerExtensions>("subspace.ServerExtensions", [
+  { no: 1, name: "registersAlways", type: "bool" },
 ]);
 
 export const InitResponseSchema = schema<pb.InitResponse>("subspace.InitResponse", [
@@ -20,6 +25,7 @@ export const InitResponseSchema = schema<pb.InitResponse>("subspace.InitResponse
   { no: 2, name: "sessionId", type: "int64" },
   { no: 3, name: "userId", type: "int32" },
   { no: 4, name: "groupId", type: "int32" },
+  { no: 1000, name: "extensions", type: ServerExtensionsSchema },
 ]);
 
 export const CreatePublisherRequestSchema = schema<pb.CreatePublisherRequest>("subspace.CreatePublisherRequest", [

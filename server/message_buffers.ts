@@ -1,7 +1,7 @@
 /** The message buffers that publishers make in /dev/shm, and that the server removes with their channel (section 4.8). */
 
 import type { ClientBufferHandleMetadataProto } from "../proto/subspace_pb.ts";
-import { bufferName, splitPath } from "../shm/buffer_names.ts";
+import { bufferName, splitObjectName, type SplitPart, splitPath } from "../shm/buffer_names.ts";
 import type { Host } from "./host.ts";
 import type { PhysicalChannel } from "./physical_channel.ts";
 
@@ -17,11 +17,31 @@ export function bufferStem(channelName: string): string {
  * block counts.
  */
 export function removeMessageBuffers(host: Host, sessionId: bigint, physical: PhysicalChannel): void {
-  const { name } = physical;
+  const { name, splitBuffers } = physical, announced = physical.blocks.numBuffers;
+  const nameable = !name.includes("\0"); // no file has such a name
+  if (nameable && splitBuffers?.useSplitBuffers) {
+    for (let i = 0; removeSplitBuffer(host, sessionId, physical, i) || i < announced; i++);
+  }
   for (const { metadata } of physical.clientBuffers.values()) removePart(host, sessionId, name, metadata);
-  if (name.includes("\0")) return; // no file has such a name
-  const announced = physical.blocks.numBuffers;
+  if (!nameable) return;
   for (let i = 0; host.removeSharedMemory(bufferName(sessionId, name, i)) || i < announced; i++);
+}
+
+/**
+ * Removes a split buffer, be its parts registered or not. They are made in order: after the first that is not there
+ * are no more.
+ *
+ * @returns Whether there was anything.
+ */
+function removeSplitBuffer(host: Host, sessionId: bigint, physical: PhysicalChannel, index: number): boolean {
+  const remove = (part: SplitPart) => {
+    const path = splitPath(sessionId, physical.name, index, part);
+    const file = host.removeFile(path);
+    return host.removeSharedMemory(splitObjectName(path)) || file;
+  };
+  const any = remove("prefix");
+  for (let slot = 0; slot < physical.layout.numSlots && remove({ slot }); slot++);
+  return any;
 }
 
 /**

@@ -95,9 +95,11 @@ function refuse({ request }: Request, error: unknown): Answer | null {
   }
 }
 
-function init(table: ChannelTable, client: Client, { clientName }: InitRequest): Answer {
+function init(table: ChannelTable, client: Client, { clientName, wantExtensions }: InitRequest): Answer {
   client.name = clientName;
   const { userId, groupId } = table.host;
-  const value = { scbFdIndex: 0, sessionId: BigInt.asIntN(64, table.sessionId), userId, groupId };
+  const sessionId = BigInt.asIntN(64, table.sessionId);
+  const extensions = wantExtensions ? { extensions: { registersAlways: true } } : {};
+  const value = { scbFdIndex: 0, sessionId, userId, groupId, ...extensions };
   return { response: { case: "init", value }, fds: [table.scb] };
 }

@@ -1,31 +1,15 @@
 /** The message buffers of a channel as one end has them mapped (specification, sections 4.7, 5.2). */
 
-import type { Fd } from "../ffi/fd.ts";
-import { Mapping } from "../ffi/mapping.ts";
-import { openNamed, setMode, setOwner, truncate, unlinkNamed } from "../ffi/memory_object.ts";
-import { pollSync } from "../ffi/poll.ts";
 import { arena } from "./arena.ts";
-import { bufferName } from "./buffer_names.ts";
-import { ControlBlockError, type ControlBlocks } from "./control_blocks.ts";
-import { align64, bufferBytes, Limit, Prefix, prefixBytes, slotBytesOfBuffer } from "./layout.ts";
+import type { BufferMemory, BufferOptions, BufferSource } from "./buffer_memory.ts";
+import { ControlBlockError } from "./control_blocks.ts";
+import { align64, bufferBytes, Limit, Prefix, prefixBytes } from "./layout.ts";
+import { SplitBuffers, type SplitOptions } from "./split_buffers.ts";
+import { WholeBuffers } from "./whole_buffers.ts";
 
-/** Which buffers, and how they are mapped. */
-export interface BufferOptions {
-  readonly sessionId: bigint;
-  /** The channel's name; the multiplexer's for a virtual channel. */
-  readonly resolvedName: string;
-  readonly blocks: ControlBlocks;
-  /** Room for a checksum, and for metadata, in the prefix in front of each payload. */
-  readonly checksumBytes: number;
-  readonly metadataBytes: number;
-  readonly writable: boolean;
-  /** Who owns the buffers made, where this process may say so. */
-  readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
-}
-
-/** A buffer; without a mapping where it is not mapped, or cannot be. */
+/** A buffer; without memory where it is not mapped, or cannot be. */
 interface Buffer {
-  mapping: Mapping | null;
+  memory: BufferMemory | null;
   slotBytes: number;
   /** Views of the slots, made on first use. */
   payloads: Uint8Array<ArrayBuffer>[];
@@ -41,10 +25,6 @@ export interface PrefixParts {
   readonly metadata: Uint8Array<ArrayBuffer>;
 }
 
-const MODE = 0o777;
-/** How often, and how long each time, to wait for another publisher that has made a buffer and not yet its length. */
-const LENGTH_TRIES = 50;
-const LENGTH_WAIT_MS = 1;
 /** Bytes of the core's table: a u32 per buffer. */
 const TABLE_BYTES = 4 * Limit.buffers;
 
@@ -55,6 +35,7 @@ const TABLE_BYTES = 4 * Limit.buffers;
  */
 export class MessageBuffers implements Disposable {
   readonly #options: BufferOptions;
+  readonly #source: BufferSource;
   readonly #arena = arena();
   readonly #buffers: Buffer[] = [];
   /** Buffers but the last that are mapped: those that may be unmapped one day. */
@@ -64,8 +45,10 @@ export class MessageBuffers implements Disposable {
   readonly table: number;
   readonly #prefixBytes: number;
 
-  constructor(options: BufferOptions) {
+  /** @param split How the buffers are split; null: they are of one piece. */
+  constructor(options: BufferOptions, split: SplitOptions | null) {
     this.#options = options;
+    this.#source = split === null ? new WholeBuffers(options) : new SplitBuffers(options, split);
     this.#prefixBytes = prefixBytes(options.checksumBytes, options.metadataBytes);
     this.table = this.#arena.allocate(TABLE_BYTES);
   }
@@ -73,6 +56,11 @@ export class MessageBuffers implements Disposable {
   /** Buffers known, mapped or not. */
   get count(): number {
     return this.#buffers.length;
+  }
+
+  /** Whether a buffer could not be mapped as the server is to say first where it is. */
+  get asking(): boolean {
+    return this.#source.asking;
   }
 
   /** Slot size of the last buffer; 0 where there is none. */
@@ -102,12 +90,18 @@ export class MessageBuffers implements Disposable {
     return buffer.parts[slotId] ??= this.#makeParts(buffer, slotId);
   }
 
+  /** What a user's allocator calls the memory of a slot; null where none made it. */
+  handle(index: number, slotId: number): bigint | null {
+    return mapped(this.#buffers[index]).handle(slotId);
+  }
+
   /**
    * For a publisher: maps the buffers that there are and, if none has slots of this size, makes one (section 5.2).
    *
+   * @returns false where the server is to say first where a buffer is: try again when it has.
    * @throws {Error} If the channel cannot have another buffer, or the kernel refuses one.
    */
-  ensure(slotBytes: number): void {
+  ensure(slotBytes: number): boolean {
     const { blocks, resolvedName } = this.#options;
     const wanted = Math.max(64, align64(slotBytes));
     if (wanted > Limit.slotBytes) {
@@ -118,9 +112,9 @@ export class MessageBuffers implements Disposable {
     for (let tries = 0; tries <= Limit.buffers; tries++) {
       const announced = blocks.numBuffers;
       while (this.count < announced || this.newestSlotBytes < wanted) {
-        this.#add(wanted, this.count < announced);
+        if (!this.#add(wanted, this.count < announced)) return false;
       }
-      if (this.count === announced || blocks.announceBuffers(announced, this.count)) return;
+      if (this.count === announced || blocks.announceBuffers(announced, this.count)) return true;
     }
     throw new ControlBlockError(
       `Cannot announce the buffers of channel ${resolvedName}: their number keeps changing`,
@@ -130,7 +124,7 @@ export class MessageBuffers implements Disposable {
   /** For a subscriber: looks for buffers that were made since. Those that cannot be had stay unmapped for now. */
   refresh(): void {
     const announced = this.#options.blocks.numBuffers;
-    while (this.count < announced) this.#push(this.#open(this.count));
+    while (this.count < announced) this.#push(this.#source.open(this.count, false));
   }
 
   /** Makes sure that a buffer is mapped. Returns false if it does not exist, or has no slots. */
@@ -138,10 +132,10 @@ export class MessageBuffers implements Disposable {
     this.refresh();
     const buffer = this.#buffers[index];
     if (buffer === undefined) return false;
-    if (buffer.mapping === null) {
-      const mapping = this.#open(index);
-      if (mapping === null) return false;
-      this.#use(index, mapping);
+    if (buffer.memory === null) {
+      const memory = this.#source.open(index, false);
+      if (memory === null) return false;
+      this.#use(index, memory);
     }
     return true;
   }
@@ -154,8 +148,8 @@ export class MessageBuffers implements Disposable {
   unmapUnused(held?: Uint16Array): void {
     if (this.#numOlder === 0) return;
     for (let index = 0; index < this.count - 1; index++) {
-      const buffer = this.#buffers[index];
-      if (buffer.mapping === null || this.#options.blocks.bufferRefs(index) > 0) continue;
+      const { memory } = this.#buffers[index];
+      if (memory === null || memory.stays || this.#options.blocks.bufferRefs(index) > 0) continue;
       if (held?.includes(index + 1)) continue;
       this.#drop(index);
     }
@@ -167,79 +161,43 @@ export class MessageBuffers implements Disposable {
     this.#arena.free(this.table, TABLE_BYTES);
   }
 
-  /** Maps the next buffer, or makes it. */
-  #add(slotBytes: number, announced: boolean): void {
-    const index = this.count;
+  /** Maps the next buffer, or makes it. Returns false where the server was asked about it. */
+  #add(slotBytes: number, announced: boolean): boolean {
+    const index = this.count, { blocks, resolvedName } = this.#options;
     if (index >= Limit.buffers) {
       throw new Error(
-        `Cannot grow channel ${this.#options.resolvedName} to slots of ${slotBytes} bytes: it has grown ${index} times already`,
+        `Cannot grow channel ${resolvedName} to slots of ${slotBytes} bytes: it has grown ${index} times already`,
       );
     }
-    const mapping = (announced ? null : this.#create(index, slotBytes)) ?? this.#open(index, LENGTH_TRIES);
-    if (mapping === null) {
+    const source = this.#source;
+    const memory = (announced ? null : source.create(index, slotBytes)) ?? source.open(index, true);
+    if (memory === null && source.asking) return false;
+    if (memory === null) {
+      const name = source.nameOf(index);
       throw new Error(
         announced
-          ? `Cannot use message buffer ${
-            this.#name(index)
-          }: it is announced, and does not exist or has no length`
-          : `Cannot use message buffer ${
-            this.#name(index)
-          }: it has no length, so the publisher that made it has died; ` +
-            `remove /dev/shm/${this.#name(index)}`,
+          ? `Cannot use message buffer ${name}: it is announced, and does not exist or has no length`
+          : `Cannot use message buffer ${name}: it has no length, so the publisher that made it has died; ` +
+            `remove /dev/shm/${name}`,
       );
     }
-    this.#push(mapping);
-    this.#options.blocks.setBufferBytes(index, mapping.byteLength);
+    this.#push(memory);
+    blocks.setBufferBytes(index, bufferBytes(blocks.numSlots, memory.slotBytes, this.#prefixBytes));
+    return true;
   }
 
-  /** Makes a buffer; null where it exists. */
-  #create(index: number, slotBytes: number): Mapping | null {
-    const { blocks, owner } = this.#options;
-    using fd = openNamed(this.#name(index), { create: true });
-    if (fd === null) return null;
-    try {
-      const bytes = bufferBytes(blocks.numSlots, slotBytes, this.#prefixBytes);
-      truncate(fd, bytes);
-      setMode(fd, MODE);
-      if (owner !== undefined) setOwner(fd, owner.uid, owner.gid);
-      return Mapping.map(fd, bytes);
-    } catch (error) {
-      unlinkNamed(this.#name(index));
-      throw error;
-    }
-  }
-
-  /** Maps a buffer that exists; null where it does not, or after so many looks still has no length. */
-  #open(index: number, tries = 1): Mapping | null {
-    const { writable, resolvedName } = this.#options;
-    using fd = openNamed(this.#name(index), { writable });
-    if (fd === null) return null;
-    const bytes = lengthOf(fd, tries);
-    if (bytes === 0) return null;
-    const slotBytes = this.#slotBytesOf(bytes);
-    if (slotBytes < 64 || slotBytes % 64 !== 0) {
-      throw new ControlBlockError(
-        `Cannot use message buffer ${
-          this.#name(index)
-        }: its ${bytes} bytes are no ${this.#options.blocks.numSlots} ` +
-          `slots of channel ${resolvedName} with prefixes of ${this.#prefixBytes} bytes`,
-      );
-    }
-    return Mapping.map(fd, bytes, { writable });
-  }
-
-  #push(mapping: Mapping | null): void {
+  #push(memory: BufferMemory | null): void {
     const index = this.count;
-    if (index > 0 && this.#buffers[index - 1].mapping !== null) this.#numOlder++;
-    this.#buffers.push({ mapping: null, slotBytes: 0, payloads: [], prefixes: [], parts: [] });
+    if (index > 0 && this.#buffers[index - 1].memory !== null) this.#numOlder++;
+    this.#buffers.push({ memory: null, slotBytes: 0, payloads: [], prefixes: [], parts: [] });
     this.#newestSlotBytes = 0;
-    if (mapping !== null) this.#use(index, mapping);
+    if (memory !== null) this.#use(index, memory);
   }
 
-  #use(index: number, mapping: Mapping): void {
+  #use(index: number, memory: BufferMemory): void {
     const buffer = this.#buffers[index];
-    buffer.mapping = mapping;
-    buffer.slotBytes = this.#slotBytesOf(mapping.byteLength);
+    buffer.memory = memory;
+    buffer.slotBytes = memory.slotBytes;
     this.#arena.u32[(this.table >>> 2) + index] = buffer.slotBytes;
     if (index < this.count - 1) this.#numOlder++;
     else this.#newestSlotBytes = buffer.slotBytes;
@@ -247,9 +205,9 @@ export class MessageBuffers implements Disposable {
 
   #drop(index: number): void {
     const buffer = this.#buffers[index];
-    if (buffer.mapping === null) return;
-    buffer.mapping.unmap();
-    buffer.mapping = null;
+    if (buffer.memory === null) return;
+    buffer.memory.unmap();
+    buffer.memory = null;
     buffer.payloads = [];
     buffer.prefixes = [];
     buffer.parts = [];
@@ -257,52 +215,28 @@ export class MessageBuffers implements Disposable {
     if (index < this.count - 1) this.#numOlder--;
   }
 
-  #slotBytesOf(bytes: number): number {
-    return slotBytesOfBuffer(bytes, this.#options.blocks.numSlots, this.#prefixBytes);
-  }
-
-  #name(index: number): string {
-    return bufferName(this.#options.sessionId, this.#options.resolvedName, index);
-  }
-
   #makePayload(buffer: Buffer, slotId: number): Uint8Array<ArrayBuffer> {
-    const start = this.#prefixStart(buffer, slotId) + this.#prefixBytes;
-    return new Uint8Array(mapped(buffer).buffer, start, buffer.slotBytes);
+    return mapped(buffer).payload(slotId);
   }
 
   #makePrefix(buffer: Buffer, slotId: number): Uint32Array<ArrayBuffer> {
-    return new Uint32Array(
-      mapped(buffer).buffer,
-      this.#prefixStart(buffer, slotId),
-      Prefix.fixedBytes / 4,
-    );
+    const { memory, start } = mapped(buffer).prefix(slotId);
+    return new Uint32Array(memory, start, Prefix.fixedBytes / 4);
   }
 
   #makeParts(buffer: Buffer, slotId: number): PrefixParts {
     const { checksumBytes, metadataBytes } = this.#options;
-    const start = this.#prefixStart(buffer, slotId), memory = mapped(buffer).buffer;
+    const { memory, start } = mapped(buffer).prefix(slotId);
     return {
       head: new Uint8Array(memory, start + Prefix.slot, Prefix.fixedBytes - Prefix.slot),
       checksum: new Uint8Array(memory, start + Prefix.checksum, checksumBytes),
       metadata: new Uint8Array(memory, start + Prefix.checksum + checksumBytes, metadataBytes),
     };
   }
-
-  #prefixStart(buffer: Buffer, slotId: number): number {
-    return (this.#prefixBytes + buffer.slotBytes) * slotId;
-  }
 }
 
-function mapped(buffer: Buffer): Mapping {
-  if (buffer.mapping === null) throw new Error("Cannot look into a message buffer: it is not mapped");
-  return buffer.mapping;
-}
-
-/** The length of a file that may just be being made; 0 where it has none after so many looks. */
-function lengthOf(fd: Fd, tries: number): number {
-  for (let i = 1;; i++) {
-    const { bytes } = fd.stat();
-    if (bytes > 0 || i >= tries) return bytes;
-    pollSync([], LENGTH_WAIT_MS);
-  }
+function mapped(buffer: Buffer | undefined): BufferMemory {
+  const memory = buffer?.memory ?? null;
+  if (memory === null) throw new Error("Cannot look into a message buffer: it is not mapped");
+  return memory;
 }

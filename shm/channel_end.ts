@@ -2,6 +2,7 @@
 
 import type { ControlBlocks } from "./control_blocks.ts";
 import { Limit } from "./layout.ts";
+import type { SplitOptions } from "./split_buffers.ts";
 
 /** Options of both ends of a channel. */
 export interface ChannelEndOptions {
@@ -21,6 +22,8 @@ export interface ChannelEndOptions {
   readonly checksumBytes?: number;
   /** Room for metadata in each prefix. Default: 0. */
   readonly metadataBytes?: number;
+  /** How the channel's buffers are split. Default: null, they are of one piece. */
+  readonly split?: SplitOptions | null;
 }
 
 /** Throws a `RangeError` where ids or sizes are impossible. */

@@ -96,17 +96,12 @@ export class PublishingEnd implements Disposable {
     this.#maxLeases = options.maxLeases ?? 1;
     using cleanup = new DisposableStack();
     this.#buffers = cleanup.use(
-      new MessageBuffers({
-        sessionId,
-        resolvedName,
-        blocks,
-        checksumBytes,
-        metadataBytes,
-        writable: true,
-        owner,
-      }),
+      new MessageBuffers(
+        { sessionId, resolvedName, blocks, checksumBytes, metadataBytes, writable: true, owner },
+        options.split ?? null,
+      ),
     );
-    this.#buffers.ensure(options.slotBytes);
+    const complete = this.#buffers.ensure(options.slotBytes);
     const allocate = (bytes: number) => {
       const address = this.#arena.allocate(bytes);
       cleanup.defer(() => this.#arena.free(address, bytes));
@@ -120,7 +115,7 @@ export class PublishingEnd implements Disposable {
     if (!this.#reliable) {
       const victims = allocate(SnapshotEntry.bytes * blocks.numSlots);
       this.#u32[this.#word + PublisherStruct.victims / 4] = victims;
-      this.#core.claimUnreliable(this.#struct);
+      if (complete) this.#core.claimUnreliable(this.#struct);
     }
     this.#memory = cleanup.move();
   }
@@ -170,7 +165,7 @@ export class PublishingEnd implements Disposable {
   buffer(minBytes = 0): Uint8Array<ArrayBuffer> | null {
     if (this.#disposed) throw new Error(`Cannot publish to channel ${this.#name}: the publisher is closed`);
     if (minBytes > this.#buffers.newestSlotBytes || this.#blocks.numBuffers !== this.#buffers.count) {
-      this.#growTo(minBytes);
+      if (!this.#growTo(minBytes)) return null;
     }
     if (!this.#holdsSlot && (this.atLeaseLimit || !this.#claim(false))) return null;
     return this.payload;
@@ -183,6 +178,31 @@ export class PublishingEnd implements Disposable {
       u32[word + PublisherStruct.bufferIndex / 4],
       u32[word + PublisherStruct.slotId / 4],
     );
+  }
+
+  /** Whether it has message buffers: not where the server is to say first where those are that others have made. */
+  get prepared(): boolean {
+    return this.#buffers.count > 0;
+  }
+
+  /** Maps what others have made. Returns false where the server is to say more; until it has, there is no buffer. */
+  prepare(): boolean {
+    return this.#disposed || this.prepared || this.#growTo(this.#options.slotBytes);
+  }
+
+  /** What a user's allocator calls the memory of the slot held; null where none made it, or without a slot. */
+  get memoryHandle(): bigint | null {
+    if (this.#disposed || !this.#holdsSlot) return null;
+    const u32 = this.#u32, word = this.#word;
+    return this.#buffers.handle(
+      u32[word + PublisherStruct.bufferIndex / 4],
+      u32[word + PublisherStruct.slotId / 4],
+    );
+  }
+
+  /** What a user's allocator calls the memory of a leased slot; null where none made it, or the publisher is closed. */
+  leasedHandle({ bufferIndex, slotId }: LeasedSlot): bigint | null {
+    return this.#disposed ? null : this.#buffers.handle(bufferIndex, slotId);
   }
 
   /** Room for the metadata of the message to be published, in the slot held; null without one. */
@@ -213,7 +233,7 @@ export class PublishingEnd implements Disposable {
   /** Takes a certain slot, which everybody must have released; null where it is not to be had. */
   reclaim(slotId: number): LeasedSlot | null {
     if (this.#disposed || this.atLeaseLimit || !(slotId >= 0 && slotId < this.#blocks.numSlots)) return null;
-    if (this.#blocks.numBuffers !== this.#buffers.count) this.#growTo(0);
+    if (this.#blocks.numBuffers !== this.#buffers.count && !this.#growTo(0)) return null;
     const held = this.#exchange(null);
     const reclaimed = this.#core.reclaim(this.#struct, slotId) >= 0 ? this.#leaseHeld() : null;
     // What is leased and what is held must not be more than was agreed.
@@ -282,7 +302,7 @@ export class PublishingEnd implements Disposable {
    * @returns Its ordinal; null where no slot is free.
    */
   publishActivation(): number | null {
-    if (this.#disposed || (!this.#holdsSlot && !this.#claim(true))) return null;
+    if (this.#disposed || this.#buffers.count === 0 || (!this.#holdsSlot && !this.#claim(true))) return null;
     this.#send(1, 1);
     return this.ordinal;
   }
@@ -467,10 +487,10 @@ export class PublishingEnd implements Disposable {
     if (!activation) this.#retirement.notify(u32[word + PublisherStruct.slotId / 4]);
   }
 
-  /** Maps buffers that others have made, and makes one if none has slots of this size. */
-  #growTo(minBytes: number): void {
+  /** Maps buffers that others have made, and makes one if none has slots of this size. Returns false as `ensure` does. */
+  #growTo(minBytes: number): boolean {
     const { fixedSize = false, resolvedName } = this.#options;
-    this.#buffers.ensure(this.#buffers.newestSlotBytes);
+    if (!this.#buffers.ensure(this.#buffers.newestSlotBytes)) return false;
     const slotBytes = this.#buffers.newestSlotBytes;
     if (minBytes > slotBytes) {
       if (fixedSize) {
@@ -480,11 +500,12 @@ export class PublishingEnd implements Disposable {
       }
       const grown = grownSlotBytes(slotBytes, minBytes);
       this.#options.onResize?.(slotBytes, grown);
-      this.#buffers.ensure(grown);
+      if (!this.#buffers.ensure(grown)) return false;
     }
     this.#u32[this.#word + PublisherStruct.numBuffers / 4] = this.#buffers.count;
     const slot = this.#u32[this.#word + PublisherStruct.slot / 4];
     if (slot !== 0) this.#core.assignBuffer(this.#struct, slot);
+    return true;
   }
 
   /** Fills in the core's struct. */

@@ -53,6 +53,8 @@ export class ReadingEnd implements Disposable {
   #onAllReleased: (() => void) | null = null;
   /** Whether reliable publishers may wait for this subscriber to be there, or for what it let go unread. */
   #greets = true;
+  /** Messages published when all that a read found were messages whose buffers cannot be had; -1: not so. */
+  #stuckAt = -1;
   #disposed = false;
 
   /** The words of the core's struct, by `SubscriberStruct`. For reading only. */
@@ -75,14 +77,17 @@ export class ReadingEnd implements Disposable {
     this.#held = new Uint16Array(blocks.numSlots);
     using cleanup = new DisposableStack();
     this.#buffers = cleanup.use(
-      new MessageBuffers({
-        sessionId,
-        resolvedName,
-        blocks,
-        checksumBytes,
-        metadataBytes,
-        writable: options.writable ?? false,
-      }),
+      new MessageBuffers(
+        {
+          sessionId,
+          resolvedName,
+          blocks,
+          checksumBytes,
+          metadataBytes,
+          writable: options.writable ?? false,
+        },
+        options.split ?? null,
+      ),
     );
     const allocate = (bytes: number) => {
       const address = this.#arena.allocate(bytes);
@@ -147,10 +152,24 @@ export class ReadingEnd implements Disposable {
     return this.slotView.subarray(0, this.size);
   }
 
-  /** The metadata in front of the message read last. The same view every time. */
+  /** The metadata of the message read last. The same view every time. */
   get metadata(): Uint8Array<ArrayBuffer> {
-    return this.#buffers.parts(this.fields[SubscriberStruct.bufferIndex / 4], this.slotId)
-      .metadata;
+    return this.metadataOf(this.fields[SubscriberStruct.bufferIndex / 4], this.slotId);
+  }
+
+  /** The fixed part of the prefix of a message held. The same view every time. */
+  prefixOf(bufferIndex: number, slotId: number): Uint32Array<ArrayBuffer> {
+    return this.#buffers.prefix(bufferIndex, slotId);
+  }
+
+  /** The metadata of a message held. The same view every time. */
+  metadataOf(bufferIndex: number, slotId: number): Uint8Array<ArrayBuffer> {
+    return this.#buffers.parts(bufferIndex, slotId).metadata;
+  }
+
+  /** What a user's allocator calls the memory of a message held; null where none made it. */
+  handleOf(bufferIndex: number, slotId: number): bigint | null {
+    return this.#buffers.handle(bufferIndex, slotId);
   }
 
   /** Whether the message read last has no checksum, or the right one. */
@@ -172,9 +191,15 @@ export class ReadingEnd implements Disposable {
 
   /** Whether there is a message that a read would find, as far as can be told without taking it. */
   get mayHaveUnread(): boolean {
+    if (this.#stuckAt >= 0 && this.#stuckAt === this.#blocks.totals.messages) return false;
     const unread = this.#core.mayHaveUnread(this.#struct) !== 0;
     this.#tellOfRoom();
     return unread;
+  }
+
+  /** Has buffers looked for again, that could not be had. */
+  lookForBuffers(): void {
+    this.#stuckAt = -1;
   }
 
   /** Retirement notifications that a pipe has no room for as yet. */
@@ -283,15 +308,21 @@ export class ReadingEnd implements Disposable {
 
   /** Goes on where the core has read nothing. */
   #readWithout(outcome: number, again: () => number, inOrder: boolean): boolean {
+    let stuckAt = -1;
     for (let tries = 0; outcome === Outcome.needsBuffer && tries < BUFFER_TRIES; tries++) {
       // Room that earlier entries made is forgotten when the core is called again.
       this.#tellOfRoom();
-      const mapped = this.#mapBuffer();
-      if (!mapped && !inOrder) return false;
-      if (!mapped) this.#core.skipEntry(this.#struct);
+      const { messages } = this.#blocks.totals;
+      if (!this.#mapBuffer()) {
+        stuckAt = messages;
+        // What the server is asked about keeps its turn.
+        if (!inOrder || this.#buffers.asking) break;
+        this.#core.skipEntry(this.#struct);
+      }
       outcome = again();
     }
     if (outcome >= 0) return this.#hold(outcome);
+    this.#stuckAt = stuckAt;
     this.#tellOfRoom();
     if (outcome === Outcome.malformed) {
       const index = this.fields[SubscriberStruct.bufferIndex / 4];

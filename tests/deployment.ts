@@ -3,8 +3,10 @@
 import { create } from "@bufbuild/protobuf";
 import { SystemError } from "../ffi/errno.ts";
 import { closeAll } from "../ffi/fd.ts";
+import { unlinkNamed } from "../ffi/memory_object.ts";
 import { connectAbstract } from "../ffi/unix_socket.ts";
 import { type ChannelInfoProto, type Request, RequestSchema, type Response } from "../proto/subspace_pb.ts";
+import { splitObjectName } from "../shm/buffer_names.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
 import { Connection } from "../wire/connection.ts";
 import { cppFolder, PATIENCE_MS, Program } from "./program.ts";
@@ -82,7 +84,7 @@ async function untilServed(socket: string, program: Program): Promise<void> {
     try {
       await ask(socket, {
         case: "init",
-        value: { $typeName: "subspace.InitRequest", clientName: "test" },
+        value: { $typeName: "subspace.InitRequest", clientName: "test", wantExtensions: false },
       });
       return true;
     } catch (error) {
@@ -106,9 +108,19 @@ export function buffersOf(session: string): string[] {
   );
 }
 
+/** Files in /tmp that describe parts of split buffers of a session. */
+export function splitFilesOf(session: string): string[] {
+  return [...Deno.readDirSync("/tmp")].filter(({ name }) => name.startsWith(`subspace_${session}_`))
+    .map(({ name }) => `/tmp/${name}`);
+}
+
 /** Removes the buffers that killed servers left behind. */
 export function removeBuffers(sessions: Iterable<string>): void {
   for (const session of sessions) {
     for (const name of buffersOf(session)) Deno.removeSync(`/dev/shm/${name}`);
+    for (const path of splitFilesOf(session)) {
+      Deno.removeSync(path);
+      unlinkNamed(splitObjectName(path));
+    }
   }
 }

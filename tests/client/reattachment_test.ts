@@ -8,6 +8,7 @@ import { Shadow } from "../../shadow/shadow.ts";
 import { unlinkBuffers } from "../../shm/buffer_names.ts";
 import { ControlBlocks } from "../../shm/control_blocks.ts";
 import { SystemControlBlock } from "../../shm/system_control_block.ts";
+import { removeBuffers } from "../deployment.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { uniqueSocket } from "../program.ts";
 import { eventually, readAll } from "./cases.ts";
@@ -60,6 +61,11 @@ class Restartable implements AsyncDisposable {
     return client;
   }
 
+  /** How many parts of split buffers of a channel are registered. */
+  partsOf(channel: string): number {
+    return this.#server!.table.find(channel)!.physical.clientBuffers.size;
+  }
+
   get numChannels(): number {
     return this.#server!.table.size;
   }
@@ -76,6 +82,7 @@ class Restartable implements AsyncDisposable {
     await this.#server?.stop();
     this.#shadow?.stop();
     for (const session of this.#sessions) for (const name of CHANNELS) unlinkBuffers(session, name, 8);
+    removeBuffers([...this.#sessions].map(String));
   }
 }
 
@@ -327,3 +334,34 @@ Deno.test("a callback that throws does not stop the re-attachment", () =>
     removeEventListener("error", report);
     assert.equal(reported.length, 2);
   }));
+
+test("split buffers go on after a restart, and what grew meanwhile is registered", true, async (server) => {
+  const client = await server.connect();
+  const options = { slotBytes: 64, numSlots: 8, reliable: true, splitBuffers: true };
+  const publisher = await client.createPublisher("/a", options);
+  const subscriber = await client.createSubscriber("/a", { reliable: true });
+  await publisher.send(bytes("before"));
+  await server.stop();
+  await publisher.send(bytes("x".repeat(9000)));
+  assert.deepEqual(readAll(subscriber).map(({ length }) => length), [6, 9000]);
+  await server.restart();
+  assert.deepEqual(server.outcome, { recreated: [], failed: [] });
+  await publisher.send(bytes("after"));
+  const late = await client.createSubscriber("/a");
+  assert.equal(text(late.readNewest()!.data), "after");
+  await eventually("the server knows all parts", () => server.partsOf("/a") === 2 * 9);
+});
+
+test("without a shadow split buffers start anew", false, async (server) => {
+  const client = await server.connect();
+  const options = { slotBytes: 64, numSlots: 8, splitBuffers: true };
+  const publisher = await client.createPublisher("/a", options);
+  const subscriber = await client.createSubscriber("/a");
+  publisher.publish(bytes("before"));
+  await server.stop();
+  await server.restart();
+  assert.deepEqual(server.outcome.recreated, ["/a"]);
+  publisher.publish(bytes("after"));
+  assert(await subscriber.wait());
+  assert.deepEqual(readAll(subscriber), ["after"]);
+});

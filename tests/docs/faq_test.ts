@@ -17,7 +17,7 @@ function* sources(folder: string): Generator<string> {
 
 /** All code, with texts that are cut over lines put together. */
 function code(): string {
-  const folders = ["cli/", "client/", "ffi/", "inspect/", "scripts/", "server/", "shadow/", "wire/"];
+  const folders = ["cli/", "client/", "ffi/", "inspect/", "scripts/", "server/", "shadow/", "shm/", "wire/"];
   return folders.flatMap((folder) => [...sources(folder)]).join("\n").replaceAll(/["`] \+\s*["`]/g, "");
 }
 

@@ -23,7 +23,11 @@ class Deployment implements AsyncDisposable {
   static async start(maker: Maker): Promise<Deployment> {
     const deployment = new Deployment();
     deployment.#programs.push(await startServer(maker, deployment.socket));
-    const value = { $typeName: "subspace.InitRequest", clientName: "session" } as const;
+    const value = {
+      $typeName: "subspace.InitRequest",
+      clientName: "session",
+      wantExtensions: false,
+    } as const;
     const response = await ask(deployment.socket, { case: "init", value });
     if (response.case === "init") deployment.#sessions.add(String(response.value.sessionId));
     return deployment;

@@ -39,7 +39,11 @@ class Deployment implements AsyncDisposable {
     const shadows = this.#shadowSocket === null ? [] : [this.#shadowSocket];
     this.#server = await startServer("cpp", this.socket, shadows);
     this.#programs.push(this.#server);
-    const value = { $typeName: "subspace.InitRequest", clientName: "session" } as const;
+    const value = {
+      $typeName: "subspace.InitRequest",
+      clientName: "session",
+      wantExtensions: false,
+    } as const;
     const response = await ask(this.socket, { case: "init", value });
     if (response.case === "init") this.#sessions.add(String(response.value.sessionId));
   }

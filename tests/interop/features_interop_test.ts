@@ -1,38 +1,13 @@
 /** Each feature of our client with the C++ server, and with C++ publishers and subscribers. */
 
 import assert from "node:assert/strict";
-import { Client, crc32c, type PublisherOptions } from "../../mod.ts";
+import { type Client, crc32c, type PublisherOptions } from "../../mod.ts";
 import { featureCases } from "../client/feature_cases.ts";
-import { ask, removeBuffers, startServer } from "../deployment.ts";
-import { withBalancedFds } from "../open_fds.ts";
-import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
-import { checkPeerMessage, fillPeerMessage, havePeers } from "./peer_messages.ts";
+import { cppTest, type StartPeer } from "./cpp_server.ts";
+import { checkPeerMessage, fillPeerMessage } from "./peer_messages.ts";
 
-const ignore = !mayRun || !havePeers;
-const reason = ignore
-  ? ` (skipped: ${mayRun ? "SUBSPACE_CPP_BIN names no folder with peer_pub" : "needs permission to run"})`
-  : "";
-
-type StartPeer = (name: "peer_pub" | "peer_sub", ...args: string[]) => Program;
-
-function test(name: string, run: (client: Client, peer: StartPeer) => Promise<void>): void {
-  const fn = () =>
-    withBalancedFds(async () => {
-      const socket = uniqueSocket("features");
-      await using programs = new AsyncDisposableStack();
-      const sessions = new Set<string>();
-      programs.defer(() => removeBuffers(sessions)); // When all programs are gone.
-      programs.use(await startServer("cpp", socket));
-      const value = { $typeName: "subspace.InitRequest", clientName: "session" } as const;
-      const response = await ask(socket, { case: "init", value });
-      if (response.case === "init") sessions.add(String(response.value.sessionId));
-      const peer: StartPeer = (name, ...args) =>
-        programs.use(Program.start(`${cppFolder}/${name}`, [`--socket=${socket}`, "--channel=/f", ...args]));
-      await using client = await Client.connect({ socket, name: "case" });
-      await run(client, peer);
-    });
-  Deno.test({ name: name + reason, ignore, fn });
-}
+const test = (name: string, run: (client: Client, peer: StartPeer) => Promise<void>) =>
+  cppTest(name, ({ client, peer }) => run(client, peer));
 
 for (const [name, run] of Object.entries(featureCases)) test(`C++ server: ${name}`, run);
 
