@@ -1,14 +1,16 @@
-/** What a benchmark is: rounds of the same work by both makers, one after the other. */
+/** What a benchmark is: rounds of the same work by ours and by what it is compared with, one after the other. */
 
-import type { Maker } from "../tests/deployment.ts";
 import type { Run } from "./run.ts";
+
+/** Who does the work: ours, or what it is compared with. */
+export type Side = "ours" | "peer";
 
 /** One line of the table. */
 export interface Subject {
   readonly name: string;
   /** What the figures are. Default: nanoseconds. */
   readonly unit?: "ns" | "bytes" | "count";
-  /** What `ours / C++` is to be at the most. */
+  /** What `ours / peer` is to be at the most. */
   readonly goal?: number;
   /** Why there is nothing to compare it with, where there never is. */
   readonly alone?: string;
@@ -24,15 +26,17 @@ export interface Benchmark {
   readonly subjects: readonly Subject[];
   /** Rounds of a full run. */
   readonly rounds: number;
+  /** What ours is compared with. Default: the C++ programs. */
+  readonly peer?: string;
   prepare(run: Run): Promise<Prepared>;
 }
 
 /** A benchmark whose processes run. */
 export interface Prepared extends AsyncDisposable {
-  /** Why the C++ programs are not measured; null where they are. */
+  /** Why the peer is not measured; null where it is. */
   readonly withoutPeer: string | null;
   /** One round. */
-  measure(maker: Maker): Promise<Figures>;
+  measure(side: Side): Promise<Figures>;
 }
 
 /** A subject with all that was measured of it. */
@@ -42,24 +46,23 @@ export interface Result {
   /** null: not measured, for this reason. */
   readonly peer: number | null;
   readonly reason: string | null;
-  /** Median of ours / C++ of the rounds, and the least and the greatest; null where there is no C++ figure. */
+  /** Median of ours / peer of the rounds; null where the peer was not measured. */
   readonly ratio: number | null;
   /** Of the ratios; of our own figures where there are none. */
   readonly spread: readonly [least: number, greatest: number];
 }
 
 /**
- * Runs a benchmark: ours and C++ by turns, in an order that changes from round to round, so that what the machine
+ * Runs a benchmark: ours and the peer by turns, in an order that changes from round to round, so that what the machine
  * does besides hits both alike.
  */
 export async function runBenchmark(benchmark: Benchmark, run: Run): Promise<Result[]> {
   await using prepared = await benchmark.prepare(run);
-  const makers: Maker[] = prepared.withoutPeer === null ? ["ours", "cpp"] : ["ours"];
-  const rounds: Record<Maker, Figures[]> = { ours: [], cpp: [] };
-  const count = run.quick ? Math.ceil(benchmark.rounds / 3) : benchmark.rounds;
-  for (let round = 0; round < count; round++) {
-    for (const maker of round % 2 === 0 ? makers : makers.toReversed()) {
-      rounds[maker].push(await prepared.measure(maker));
+  const sides: Side[] = prepared.withoutPeer === null ? ["ours", "peer"] : ["ours"];
+  const rounds: Record<Side, Figures[]> = { ours: [], peer: [] };
+  for (let round = 0, count = run.rounds(benchmark.rounds); round < count; round++) {
+    for (const side of round % 2 === 0 ? sides : sides.toReversed()) {
+      rounds[side].push(await prepared.measure(side));
     }
   }
   return benchmark.subjects.filter(({ name }) => run.wants(name)).map((subject) =>
@@ -67,14 +70,14 @@ export async function runBenchmark(benchmark: Benchmark, run: Run): Promise<Resu
   );
 }
 
-function summarize(subject: Subject, rounds: Record<Maker, Figures[]>, withoutPeer: string | null): Result {
+function summarize(subject: Subject, rounds: Record<Side, Figures[]>, withoutPeer: string | null): Result {
   const ours = rounds.ours.map((figures) => figures[subject.name]);
   const reason = subject.alone ?? withoutPeer;
   if (reason !== null) {
     const spread = [Math.min(...ours), Math.max(...ours)] as const;
     return { subject, ours: median(ours), peer: null, reason, ratio: null, spread };
   }
-  const peer = rounds.cpp.map((figures) => figures[subject.name]);
+  const peer = rounds.peer.map((figures) => figures[subject.name]);
   const ratios = ours.map((figure, i) => figure / peer[i]);
   return {
     subject,

@@ -2,7 +2,7 @@
 
 import { type Maker, startServer, startShadow } from "../tests/deployment.ts";
 import { type Program, uniqueSocket } from "../tests/program.ts";
-import type { Benchmark, Figures } from "./benchmark.ts";
+import type { Benchmark, Figures, Side } from "./benchmark.ts";
 import { figure, finished, type Run, runWorker, startPeer } from "./run.ts";
 
 const CHANNELS = 1000;
@@ -27,9 +27,9 @@ export const creation: Benchmark = {
     let rounds = 0;
     return {
       withoutPeer,
-      async measure(maker: Maker): Promise<Figures> {
-        const { socket } = maker === "ours" ? ours : cpp!, prefix = `create_${rounds++}`;
-        if (maker === "ours") {
+      async measure(side: Side): Promise<Figures> {
+        const { socket } = side === "ours" ? ours : cpp!, prefix = `create_${rounds++}`;
+        if (side === "ours") {
           const measure = async (how: string) =>
             figure(await runWorker("creation", [socket, `${prefix}_${how}`, CHANNELS, how]), "create_ns");
           return { [inTurn.name]: await measure("in-turn"), [atOnce.name]: await measure("at-once") };

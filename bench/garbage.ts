@@ -1,6 +1,5 @@
 /** Garbage collections for each million messages in the steady state: none where nothing is allocated. */
 
-import type { Maker } from "../tests/deployment.ts";
 import type { Benchmark, Figures } from "./benchmark.ts";
 import { finished, type Run, startWorker } from "./run.ts";
 
@@ -24,8 +23,7 @@ export const garbage: Benchmark = {
     const { socket } = await run.server();
     return {
       withoutPeer: null,
-      async measure(maker: Maker): Promise<Figures> {
-        if (maker === "cpp") return {};
+      async measure(): Promise<Figures> {
         const figures: Figures = {};
         for (const work of works) {
           if (!run.wants(name(work))) continue;

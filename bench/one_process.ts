@@ -1,7 +1,6 @@
 /** Publishing and reading in one process: what the code itself costs. Unreliable, 64 B, 256 slots. */
 
-import type { Maker } from "../tests/deployment.ts";
-import type { Benchmark, Figures } from "./benchmark.ts";
+import type { Benchmark, Figures, Side } from "./benchmark.ts";
 import { figure, finished, type Run, runWorker, startPeer } from "./run.ts";
 
 const SLOTS = 256;
@@ -26,9 +25,9 @@ export const oneProcess: Benchmark = {
     let rounds = 0;
     return {
       withoutPeer: run.lacks("peer_bench"),
-      async measure(maker: Maker): Promise<Figures> {
-        const prefix = `one_process_${maker}_${rounds++}`;
-        const lines = maker === "ours"
+      async measure(side: Side): Promise<Figures> {
+        const prefix = `one_process_${side}_${rounds++}`;
+        const lines = side === "ours"
           ? await runWorker("one_process", [socket, prefix, count, SLOTS])
           : await finished(
             startPeer([

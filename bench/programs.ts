@@ -3,7 +3,7 @@
 import { connectAbstract } from "../ffi/unix_socket.ts";
 import { type Maker, startShadow } from "../tests/deployment.ts";
 import { cppFolder, Program, uniqueSocket } from "../tests/program.ts";
-import type { Benchmark, Figures } from "./benchmark.ts";
+import type { Benchmark, Figures, Side } from "./benchmark.ts";
 import { finished, type Run, startWorker } from "./run.ts";
 
 const start = (program: string) => `start ${program}`;
@@ -28,7 +28,8 @@ export const programs: Benchmark = {
     const shadow = await startShadow("ours", shadowSocket);
     return {
       withoutPeer: run.lacks("subspace_server") ?? run.lacks("subspace_shadow"),
-      async measure(maker: Maker): Promise<Figures> {
+      async measure(side: Side): Promise<Figures> {
+        const maker = side === "ours" ? "ours" : "cpp";
         const figures: Figures = { ...await measureServer(maker, run), ...await measureShadow(maker) };
         if (maker === "cpp") return figures;
         return { ...figures, ...await measureEmpty(), ...await measureInspector(shadowSocket) };

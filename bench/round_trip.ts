@@ -1,8 +1,7 @@
 /** There and back between two processes. Unreliable, 64 B, 32 slots. */
 
-import type { Maker } from "../tests/deployment.ts";
 import { openNamed, truncate, unlinkNamed } from "../ffi/memory_object.ts";
-import type { Benchmark, Figures } from "./benchmark.ts";
+import type { Benchmark, Figures, Side } from "./benchmark.ts";
 import { figure, finished, type Run, startPeer, startWorker } from "./run.ts";
 
 /** How the two wait for each other's message, and where they run. */
@@ -42,9 +41,9 @@ export const roundTrips: Benchmark[] = ways.map((way, i) => ({
     let rounds = 0;
     return {
       withoutPeer: run.lacks("peer_bench"),
-      async measure(maker: Maker): Promise<Figures> {
-        const prefix = `round_trip_${maker}_${i}_${rounds++}`;
-        const measure = maker === "ours" ? measureOurs : measurePeer;
+      async measure(side: Side): Promise<Figures> {
+        const prefix = `round_trip_${side}_${i}_${rounds++}`;
+        const measure = side === "ours" ? measureOurs : measurePeer;
         const line = (await measure(way, socket, prefix, count)).find((line) => line.startsWith("ping_"));
         const [, p50Us, p99Us] = line?.match(/p50 ([\d.]+) p99 ([\d.]+) us/) ?? [];
         return { [median(way)]: 1000 * Number(p50Us), [p99(way)]: 1000 * Number(p99Us) };
@@ -62,8 +61,7 @@ export const bareMemory: Benchmark = {
     const object = `subspace_bench_${Deno.pid}`, count = run.scaled(300_000, 100_000);
     return Promise.resolve({
       withoutPeer: null,
-      async measure(maker: Maker): Promise<Figures> {
-        if (maker === "cpp") return {};
+      async measure(): Promise<Figures> {
         using fd = openNamed(object, { create: true });
         truncate(fd!, 4096);
         await using pong = startWorker("bare_memory", ["pong", object, count]);

@@ -12,16 +12,30 @@ import { Connection } from "../wire/connection.ts";
 /** What is needed of the C++ programs; the first is none of the reference's own. */
 export type PeerProgram = "peer_bench" | "perf_subspace_pub" | "subspace_server" | "subspace_shadow";
 
+/** What was asked for. */
+export interface RunOptions {
+  readonly quick: boolean;
+  /** Rounds of each benchmark; 0: its own number. */
+  readonly rounds: number;
+  /** Only subjects whose name contains one of them; none: all. */
+  readonly filters: readonly string[];
+}
+
 /** A run. */
 export class Run implements AsyncDisposable {
   readonly #sessions = new Set<bigint>();
   #server: Promise<DataServer> | null = null;
 
-  /** @param filter Only subjects whose name contains it. */
-  constructor(readonly quick: boolean, readonly filter: string) {}
+  constructor(private readonly options: RunOptions) {}
 
   wants(subject: string): boolean {
-    return subject.includes(this.filter);
+    const { filters } = this.options;
+    return filters.length === 0 || filters.some((filter) => subject.includes(filter));
+  }
+
+  /** How many rounds a benchmark has that should have so many. */
+  rounds(full: number): number {
+    return this.options.rounds || this.scaled(full, Math.ceil(full / 3));
   }
 
   /** Why a C++ program cannot be run; null where it can. */
@@ -36,7 +50,7 @@ export class Run implements AsyncDisposable {
 
   /** A number for a full run, and one for a quick one. */
   scaled(full: number, quick: number): number {
-    return this.quick ? quick : full;
+    return this.options.quick ? quick : full;
   }
 
   /** The server for what goes on without a server: one for both makers, as it takes no part. */
@@ -115,7 +129,8 @@ export function startWorker(
   { flags = [], pinned = false }: StartOptions = {},
 ): Program {
   const run = [Deno.execPath(), "run", "--quiet", "-A", "--config", inRepository("deno.json"), ...flags];
-  return start([...run, inRepository(`bench/workers/${name}.ts`), ...args.map(String)], pinned);
+  const command = [...run, inRepository(`bench/workers/${name}.ts`), ...args.map(String)];
+  return start(command, pinned);
 }
 
 /** Starts `peer_bench`. */
@@ -131,9 +146,11 @@ function start(command: readonly string[], pinned: boolean): Program {
 /** Whether programs can be pinned: it takes `taskset`. */
 export const canPin = await succeeds("taskset", ["-V"]);
 
-async function succeeds(command: string, args: string[]): Promise<boolean> {
+/** Whether a command can be run, and succeeds. */
+export async function succeeds(command: string, args: string[], cwd?: string): Promise<boolean> {
   try {
-    return (await new Deno.Command(command, { args, stdout: "null", stderr: "null" }).output()).success;
+    const options = { args, stdout: "null", stderr: "null", ...(cwd === undefined ? {} : { cwd }) } as const;
+    return (await new Deno.Command(command, options).output()).success;
   } catch {
     return false;
   }

@@ -1,8 +1,8 @@
 /** Reliable streams from one process to another, one message after the other, 32 slots. */
 
-import { channelInfo, type Maker, until } from "../tests/deployment.ts";
+import { channelInfo, until } from "../tests/deployment.ts";
 import { cppFolder, Program } from "../tests/program.ts";
-import type { Benchmark, Figures, Subject } from "./benchmark.ts";
+import type { Benchmark, Figures, Side, Subject } from "./benchmark.ts";
 import { figure, finished, type Run, startPeer, startWorker } from "./run.ts";
 
 const SLOTS = 32;
@@ -57,9 +57,9 @@ async function prepare(stream: Stream, run: Run) {
   let rounds = 0;
   return {
     withoutPeer: perf ? run.lacks("perf_subspace_pub") : run.lacks("peer_bench"),
-    async measure(maker: Maker): Promise<Figures> {
-      const prefix = `stream_${maker}_${stream.bytes}_${stream.payload}_${stream.way}_${rounds++}`;
-      if (maker === "ours") return { [name]: await measureOurs(stream, socket, prefix, count) };
+    async measure(side: Side): Promise<Figures> {
+      const prefix = `stream_${side}_${stream.bytes}_${stream.payload}_${stream.way}_${rounds++}`;
+      if (side === "ours") return { [name]: await measureOurs(stream, socket, prefix, count) };
       return {
         [name]: perf
           ? await measurePerf(stream, socket, count)

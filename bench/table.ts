@@ -7,7 +7,8 @@ const WIDTHS = { name: 52, figure: 10, ratio: 9, spread: 18 };
 /** The first line of the table. */
 export function heading(): string {
   const { name, figure, ratio, spread } = WIDTHS;
-  return "".padEnd(name) + "ours".padStart(figure) + "C++".padStart(figure) + "ours/C++".padStart(ratio + 2) +
+  return "".padEnd(name) + "ours".padStart(figure) + "peer".padStart(figure) +
+    "ours/peer".padStart(ratio + 2) +
     "least..most".padStart(spread) + "  goal";
 }
 
