@@ -1,4 +1,4 @@
-/** `subspace-inspect`: shows what a shadow keeps, or what a server tells. Only `publish` changes anything. */
+/** `subspace-inspect`: shows what a shadow keeps, or what a server tells, and does what little it is told to. */
 
 import { ExitCode } from "./exit_codes.ts";
 import { FlagError } from "./flags.ts";
@@ -82,6 +82,16 @@ const verbs: Readonly<Record<string, VerbDeclaration>> = {
       "what differs between two sockets, or a socket and a saved FILE.json (needs --allow-read): exit code 1",
     load: async () => (await import("./inspect/diff.ts")).runDiff,
   },
+  record: {
+    operands: ["CHANNEL...", "FILE"],
+    what: "messages to a file, as they come, until it is stopped (needs --allow-write)",
+    load: async () => (await import("./inspect/record.ts")).runRecord,
+  },
+  replay: {
+    operands: ["FILE"],
+    what: "publish what was recorded, as fast as it came or at another --speed (needs --allow-read)",
+    load: async () => (await import("./inspect/replay.ts")).runReplay,
+  },
   rollback: {
     operands: [],
     what: "have a shadow give the next server what it keeps aside of the time before (with --yes, or asked)",
@@ -94,8 +104,7 @@ const verbs: Readonly<Record<string, VerbDeclaration>> = {
   },
   publish: {
     operands: ["CHANNEL", "[FILE]"],
-    what:
-      "publish each line of standard input, or of a file (needs --allow-read); the one verb that changes something",
+    what: "publish each line of standard input, or of a file (needs --allow-read)",
     load: async () => (await import("./inspect/publish.ts")).runPublish,
   },
 };
@@ -111,7 +120,7 @@ function verbOf(name: string, given: readonly string[]): VerbDeclaration {
   const { operands } = verbs[name];
   const missing = operands.slice(given.length).find((operand) => !operand.startsWith("["));
   if (missing !== undefined) throw new FlagError(`ERROR: Missing ${missing} after '${name}'`);
-  const many = operands.at(-1)?.endsWith("...") ?? false;
+  const many = operands.some((operand) => operand.endsWith("..."));
   if (!many && given.length > operands.length) {
     throw new FlagError(`ERROR: Unexpected argument '${given[operands.length]}'`);
   }

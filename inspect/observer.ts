@@ -17,7 +17,7 @@ import {
   type SlotReport,
   stillHas,
 } from "../shm/inspection.ts";
-import { Limit, prefixBytes, slotBytesOfBuffer } from "../shm/layout.ts";
+import { Limit, Prefix, prefixBytes, slotBytesOfBuffer } from "../shm/layout.ts";
 import type { ChannelRecord } from "../wire/state_dump.ts";
 import type { ShadowSight } from "./sight.ts";
 
@@ -29,15 +29,33 @@ export interface ObservedMessage {
   readonly bytes: number;
   /** null where payloads are not asked for. */
   readonly payload: Uint8Array<ArrayBuffer> | null;
+  /** What stands in front of it; empty where the channel has none, or payloads are not asked for. */
+  readonly metadata: Uint8Array<ArrayBuffer>;
+  /** Whether it only tells subscribers that a publisher is there. */
+  readonly activation: boolean;
 }
 
+/** Where the messages of a channel come from. */
+export interface MessageSource extends Disposable {
+  /** Messages that went unseen. */
+  readonly missed: number;
+  /** The messages since the last call, in their order. */
+  poll(withPayload: boolean): ObservedMessage[];
+}
+
+/** Its size crosses the wire as an int32 and is stored in 16 bits. */
+const METADATA_BYTES_MAX = 0xffff;
+const NO_BYTES = new Uint8Array();
+
 /** Follows one channel. Keeps fds of its message buffers, and needs the sight as long as it lives. */
-export class ChannelObserver implements Disposable {
-  readonly #record: ChannelRecord;
+export class ChannelObserver implements MessageSource {
+  #record: ChannelRecord;
   readonly #sessionId: bigint;
   readonly #resolvedName: string;
   readonly #vchanId: number;
   readonly #prefixBytes: number;
+  readonly #checksumBytes: number;
+  readonly #metadataBytes: number;
   readonly #buffers = new Map<string, Fd | null>();
   #ordinals: number;
   /** Ordinals that were in the slots at the last look. */
@@ -45,21 +63,29 @@ export class ChannelObserver implements Disposable {
   #missed = 0;
   #highest: number;
 
-  /** Follows a channel of a shadow from now on. */
-  constructor(sight: ShadowSight, record: ChannelRecord) {
+  /**
+   * Follows a channel of a shadow from now on.
+   *
+   * @param fromStart Whether what is in its memory already counts as new.
+   */
+  constructor(sight: ShadowSight, record: ChannelRecord, fromStart = false) {
     const { info } = record;
     this.#record = record;
     this.#sessionId = sight.dump.sessionId;
     this.#resolvedName = info.mux === "" ? info.channelName : info.mux;
     this.#vchanId = info.mux === "" ? -1 : info.vchanId;
-    this.#prefixBytes = prefixBytes(
-      info.checksumSize > 0 ? info.checksumSize : 4,
-      Math.max(0, info.metadataSize),
-    );
-    this.#ordinals = this.#count();
-    const present = this.#slots();
+    this.#checksumBytes = info.checksumSize > 0 ? info.checksumSize : 4;
+    this.#metadataBytes = Math.max(0, info.metadataSize);
+    this.#prefixBytes = prefixBytes(this.#checksumBytes, this.#metadataBytes);
+    this.#ordinals = fromStart ? 0 : this.#count();
+    const present = fromStart ? [] : this.#slots();
     this.#known = new Set(present.map(({ ordinal }) => ordinal));
     this.#highest = present.reduce((highest, { ordinal }) => Math.max(highest, ordinal), this.#ordinals);
+  }
+
+  /** Goes on with the same channel in the same memory, as another sight shows it: with more buffers, perhaps. */
+  goOn({ dump }: ShadowSight, record: ChannelRecord): void {
+    if (dump.sessionId === this.#sessionId) this.#record = record;
   }
 
   /** Messages that were overwritten before they could be looked at. */
@@ -68,7 +94,7 @@ export class ChannelObserver implements Disposable {
   }
 
   /**
-   * The messages since the last call, in their order; activation messages are left out.
+   * The messages since the last call, in their order.
    *
    * @param withPayload Whether to read what is in them.
    */
@@ -109,16 +135,16 @@ export class ChannelObserver implements Disposable {
     } else if (this.#missed > 0) {
       this.#missed--; // It is late: another publisher's message overtook it, and it was thought missed.
     }
-    if (activation) return null;
-    const payload = withPayload ? this.#payload(slot) : null;
-    if (withPayload && payload === null) {
-      this.#missed++;
-      return null;
-    }
-    return { ordinal, timestampNs, bytes: messageSize, payload };
+    const message = { ordinal, timestampNs, bytes: messageSize, activation };
+    if (!withPayload) return { ...message, payload: null, metadata: NO_BYTES };
+    const content = this.#content(slot);
+    if (content === null) this.#missed++;
+    return content === null ? null : { ...message, ...content };
   }
 
-  #payload({ id, bufferIndex, messageSize, ordinal }: SlotReport): Uint8Array<ArrayBuffer> | null {
+  #content(
+    { id, bufferIndex, messageSize, ordinal }: SlotReport,
+  ): Pick<ObservedMessage, "payload" | "metadata"> | null {
     const { ccb, bcb, info } = this.#record;
     const buffer = readBufferList(ccb, bcb)[bufferIndex];
     if (buffer === undefined) return null;
@@ -127,9 +153,21 @@ export class ChannelObserver implements Disposable {
     const split = info.useSplitBuffers;
     const fd = split ? this.#splitSlot(bufferIndex, id) : this.#buffer(bufferIndex);
     if (fd === null) return null;
-    const payload = new Uint8Array(messageSize);
     const offset = split ? 0 : id * (slotBytes + this.#prefixBytes) + this.#prefixBytes;
-    return fd.readAt(offset, payload) === messageSize && stillHas(ccb, id, ordinal) ? payload : null;
+    // Sizes in shared memory may say anything.
+    if (offset + messageSize > fd.stat().bytes) return null;
+    const payload = new Uint8Array(messageSize);
+    if (fd.readAt(offset, payload) !== messageSize) return null;
+    const prefixes = split ? this.#splitPrefixes(bufferIndex) : fd;
+    const metadata = this.#metadata(prefixes, split ? id * this.#prefixBytes : offset - this.#prefixBytes);
+    return stillHas(ccb, id, ordinal) ? { payload, metadata } : null;
+  }
+
+  /** The metadata behind a prefix; as much of it as can be read. */
+  #metadata(prefixes: Fd | null, offset: number): Uint8Array<ArrayBuffer> {
+    if (prefixes === null || this.#metadataBytes === 0) return NO_BYTES;
+    const metadata = new Uint8Array(Math.min(this.#metadataBytes, METADATA_BYTES_MAX));
+    return metadata.subarray(0, prefixes.readAt(offset + Prefix.checksum + this.#checksumBytes, metadata));
   }
 
   #buffer(index: number): Fd | null {
@@ -145,6 +183,14 @@ export class ChannelObserver implements Disposable {
       `${index}/${slot}`,
       (metadata) => metadata.bufferIndex === index && !metadata.isPrefix && metadata.slotId === slot,
       splitObjectName(splitPath(this.#sessionId, this.#resolvedName, index, { slot })),
+    );
+  }
+
+  #splitPrefixes(index: number): Fd | null {
+    return this.#open(
+      `${index}/prefixes`,
+      (metadata) => metadata.bufferIndex === index && metadata.isPrefix,
+      splitObjectName(splitPath(this.#sessionId, this.#resolvedName, index, "prefix")),
     );
   }
 

@@ -15,6 +15,20 @@ export function readBytes(path: string): Uint8Array<ArrayBuffer> {
 }
 
 /**
+ * Opens a file to read.
+ *
+ * @throws {FileError} If it cannot be read.
+ */
+export function openFile(path: string): Deno.FsFile {
+  return trying(`read ${path}`, "read", path, () => {
+    const file = Deno.openSync(path);
+    if (file.statSync().isFile) return file;
+    file.close();
+    throw new Error("it is no file");
+  });
+}
+
+/**
  * Opens a file to write: what was in it is gone.
  *
  * @throws {FileError} If it cannot be written.

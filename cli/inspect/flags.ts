@@ -1,10 +1,21 @@
 /** The flags of `subspace-inspect`, for all verbs. */
 
 import type { WatchOrder } from "../../inspect/watch.ts";
-import { choice, duration, flag, type FlagValues, integer, onOff, text } from "../flags.ts";
+import { choice, duration, flag, type FlagValues, integer, onOff, text, type ValueType } from "../flags.ts";
 
 /** How messages are shown. */
 export type MessageFormat = "hex" | "text" | "json" | "proto";
+
+/** How fast something is replayed. */
+const speed: ValueType<number> = {
+  placeholder: "FACTOR",
+  expected: "a number above zero such as 0.5 or 10, or max",
+  parse(value) {
+    if (value === "max") return Infinity;
+    const factor = /^\d+(\.\d+)?$/.test(value) ? Number(value) : 0;
+    return factor > 0 ? factor : undefined;
+  },
+};
 
 export const inspectFlags = {
   socket: flag({
@@ -23,8 +34,15 @@ export const inspectFlags = {
   count: flag({
     type: integer(0, 0x7fff_ffff),
     default: 0,
-    description: "End after so many looks (watch, hz) or messages (tail); 0 for never",
-    group: "Flags of watch, hz and tail",
+    description: "End after so many looks (watch, hz) or messages (tail, record); 0 for never",
+    group: "Flags of watch, hz, tail and record",
+  }),
+  subscribe: flag({
+    type: onOff,
+    default: false,
+    description:
+      "Subscribe, unreliably, instead of looking on in memory: misses less, and takes a subscriber's place",
+    group: "Flags of watch, hz, tail and record",
   }),
   sort: flag<WatchOrder>({
     type: choice("COLUMN", ["name", "messages", "bytes", "drops", "total"]),
@@ -57,11 +75,24 @@ export const inspectFlags = {
     description: "Serve over HTTP on HOST:PORT instead of printing; needs --allow-net",
     group: "Flags of metrics",
   }),
+  speed: flag({
+    type: speed,
+    default: 1,
+    description: "How many times as fast as it was recorded; max for without a pause",
+    group: "Flags of replay",
+  }),
+  partial: flag({
+    type: onOff,
+    default: false,
+    description: "Replay what is good of a recording that is damaged or was broken off",
+    group: "Flags of replay",
+  }),
   server: flag({
     type: text("NAME"),
     default: "/tmp/subspace",
-    description: "Abstract Unix socket of the server to publish through, or to ask where no shadow names it",
-    group: "Flags of publish, replay, shadows and counters",
+    description:
+      "Abstract Unix socket of the server to publish through, and of the one to ask where no shadow names it",
+    group: "Flags of publish, replay, shadows, counters and --subscribe",
   }),
   yes: flag({
     type: onOff,

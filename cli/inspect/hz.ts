@@ -10,21 +10,23 @@ import { follow, repeatedly } from "./observing.ts";
 /** Prints a line an interval, until it is stopped. */
 export async function runHz(flags: InspectFlags, [channel]: readonly string[]): Promise<number> {
   using followed = await follow(flags, channel);
-  const { observer } = followed;
+  const { source } = followed;
   let messages: ObservedMessage[] = [];
   let previous: ObservedMessage | null = null;
   let begun = performance.now(), missedBefore = 0, shown = 0;
-  await repeatedly(() => {
-    messages.push(...observer.poll(false));
+  await repeatedly([followed], () => {
+    const fresh = source.poll(false).filter(({ activation }) => !activation);
+    messages.push(...fresh);
     const overMs = performance.now() - begun;
-    if (overMs < flags.interval) return true;
-    const frequency = frequencyOf(channel, messages, observer.missed - missedBefore, overMs, previous);
+    const found = fresh.length > 0 ? "busy" : "idle";
+    if (overMs < flags.interval) return found;
+    const frequency = frequencyOf(channel, messages, source.missed - missedBefore, overMs, previous);
     previous = messages.at(-1) ?? previous;
     messages = [];
     begun = performance.now();
-    missedBefore = observer.missed;
+    missedBefore = source.missed;
     const text = flags.json ? JSON.stringify(frequency) + "\n" : renderFrequency(frequency);
-    return writeOut(text) && ++shown !== flags.count;
+    return writeOut(text) && ++shown !== flags.count ? found : "done";
   });
   return ExitCode.ok;
 }

@@ -1,62 +1,138 @@
 /** What the verbs have in common that follow a channel. */
 
-import { look, type Sight } from "../../inspect/sight.ts";
-import { InspectError } from "../../inspect/link.ts";
-import { ChannelObserver } from "../../inspect/observer.ts";
-import type { ChannelRecord } from "../../wire/state_dump.ts";
+import { askShadow } from "../../inspect/asking.ts";
+import { ChannelFollower } from "../../inspect/follower.ts";
+import { deadlineIn, InspectError } from "../../inspect/link.ts";
+import { typeText } from "../../inspect/naming.ts";
+import type { MessageSource } from "../../inspect/observer.ts";
+import { look, type ServerSight, type ShadowSight } from "../../inspect/sight.ts";
+import type { ShadowCreateChannel } from "../../proto/subspace_pb.ts";
+import { writeError } from "../output.ts";
 import { stopSignal } from "../stopping.ts";
+import { Pause } from "./pause.ts";
 import { unknownChannel } from "./channel.ts";
 import type { InspectFlags } from "./flags.ts";
 
-/** How often memory is looked at. */
+/** How soon memory is looked at again: while messages come, and while there are none. */
+const LOOK_SOON_MS = 1;
 const LOOK_EVERY_MS = 5;
 
 /** A channel that is followed. */
 export interface Followed extends Disposable {
-  readonly observer: ChannelObserver;
-  readonly record: ChannelRecord;
+  readonly source: MessageSource;
+  /** The type of its messages; empty where it has none. */
+  readonly type: string;
+  /** What is known of it by now. */
+  facts(): ChannelFacts;
+  /** Looks whether its memory is another by now. To be called with each look: it costs little. */
+  refresh(): Promise<void>;
 }
 
-/** Follows a channel through a shadow. */
-export async function follow({ socket, timeout }: InspectFlags, channel: string): Promise<Followed> {
+/** What it takes to make a channel like another one. */
+export interface ChannelFacts {
+  readonly name: string;
+  readonly numSlots: number;
+  readonly reliable: boolean;
+  readonly checksumBytes: number;
+  readonly metadataBytes: number;
+  readonly mux: string;
+  readonly vchanId: number;
+  readonly type: Uint8Array<ArrayBuffer>;
+}
+
+/** Follows a channel: in memory through a shadow, or as an unreliable subscriber where `--socket` is a server. */
+export async function follow(flags: InspectFlags, channel: string): Promise<Followed> {
+  const { socket, timeout } = flags;
   const sight = await look(socket, { timeoutMs: timeout });
+  if (sight.kind === "server") return await subscribe(sight, channel);
+  if (flags.subscribe) {
+    sight[Symbol.dispose]();
+    const server = await look(await serverOf(flags), { timeoutMs: timeout });
+    if (server.kind === "server") return await subscribe(server, channel);
+    server[Symbol.dispose]();
+    throw new InspectError(
+      `Cannot subscribe to ${channel}: ${server.source.socket} is a shadow; name a server with --server`,
+    );
+  }
   try {
-    return followIn(sight, channel);
+    return followIn(sight, channel, timeout);
   } catch (error) {
     sight[Symbol.dispose]();
     throw error;
   }
 }
 
-function followIn(sight: Sight, channel: string): Followed {
-  const { socket } = sight.source;
-  if (sight.kind === "server") {
-    throw new InspectError(
-      `Cannot follow ${channel}: ${socket} is a server, and only a shadow hands out memory; name one with --socket`,
-    );
-  }
-  const record = sight.dump.channels.get(channel);
-  if (record === undefined) throw unknownChannel(channel, sight.dump.channels.keys(), socket);
-  if (record.info.numSlots === 0) {
-    throw new InspectError(
-      `Cannot follow ${channel}: it has had no publisher yet; try again when there is one`,
-    );
-  }
-  const observer = new ChannelObserver(sight, record);
-  const dispose = () => {
-    observer[Symbol.dispose]();
-    sight[Symbol.dispose]();
-  };
-  return { observer, record, [Symbol.dispose]: dispose };
+/** The server to subscribe at: the one that a shadow of ours names, or else `--server`. */
+async function serverOf({ socket, server, timeout }: InspectFlags): Promise<string> {
+  const told = await askShadow(socket, deadlineIn(timeout)).catch(() => null);
+  return told?.report.serverSocket || server;
 }
 
-/** Does something every few milliseconds, until it says that it is done, or somebody stops the program. */
-export async function repeatedly(work: () => boolean, everyMs = LOOK_EVERY_MS): Promise<void> {
-  let stopped = false;
-  const done = stopSignal().then(() => stopped = true);
-  while (!stopped && work()) {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    await Promise.race([done, new Promise((resolve) => timer = setTimeout(resolve, everyMs))]);
-    clearTimeout(timer);
+function followIn(sight: ShadowSight, channel: string, timeoutMs: number): Followed {
+  const record = sight.dump.channels.get(channel);
+  if (record === undefined) throw unknownChannel(channel, sight.dump.channels.keys(), sight.source.socket);
+  const source = new ChannelFollower(sight, channel, timeoutMs);
+  if (!source.active) writeError(`${channel} has had no publisher yet: waiting for one\n`);
+  return {
+    source,
+    facts: () => factsOf((source.record ?? record).info),
+    type: typeText(record.info.type),
+    refresh: () => source.refresh(),
+    [Symbol.dispose]: () => source[Symbol.dispose](),
+  };
+}
+
+function factsOf(info: ShadowCreateChannel): ChannelFacts {
+  return {
+    name: info.channelName,
+    numSlots: info.numSlots,
+    reliable: info.isReliable,
+    checksumBytes: info.checksumSize,
+    metadataBytes: Math.max(0, info.metadataSize),
+    mux: info.mux,
+    vchanId: info.mux === "" ? -1 : info.vchanId,
+    type: info.type.slice(),
+  };
+}
+
+async function subscribe({ source: { socket }, answers }: ServerSight, channel: string): Promise<Followed> {
+  const info = answers.channels.find(({ name }) => name === channel);
+  if (info === undefined) throw unknownChannel(channel, answers.channels.map(({ name }) => name), socket);
+  const { ChannelSubscription } = await import("../../inspect/subscription.ts");
+  const source = await ChannelSubscription.open(socket, channel).catch((error) => {
+    throw new InspectError(
+      `Cannot follow ${channel} as a subscriber: ${error.message}; name a shadow with --socket`,
+    );
+  });
+  const facts: ChannelFacts = {
+    name: channel,
+    numSlots: info.numSlots,
+    reliable: info.isReliable,
+    checksumBytes: 4,
+    metadataBytes: 0,
+    mux: info.mux,
+    vchanId: info.isVirtual ? info.vchanId : -1,
+    type: info.type.slice(),
+  };
+  return {
+    source,
+    facts: () => facts,
+    type: typeText(info.type),
+    refresh: () => Promise.resolve(),
+    [Symbol.dispose]: () => source[Symbol.dispose](),
+  };
+}
+
+/** What a look found. */
+export type Look = "done" | "busy" | "idle";
+
+/** Looks every few milliseconds, until it is done or somebody stops the program. */
+export async function repeatedly(followed: readonly Followed[], look: () => Look): Promise<void> {
+  const pause = new Pause(stopSignal());
+  while (!pause.over) {
+    const found = look();
+    if (found === "done") return;
+    await pause.wait(found === "busy" ? LOOK_SOON_MS : LOOK_EVERY_MS);
+    await Promise.all(followed.map((it) => it.refresh()));
   }
 }

@@ -5,9 +5,10 @@ import type { Publisher } from "../../client/publisher.ts";
 import { InspectError } from "../../inspect/link.ts";
 import { formatBytes, formatNumberOf } from "../../inspect/units.ts";
 import { ExitCode } from "../exit_codes.ts";
-import { terminalColumns, writeError, writeOut } from "../output.ts";
+import { writeOut } from "../output.ts";
 import { readBytes } from "./files.ts";
 import type { InspectFlags } from "./flags.ts";
+import { Progress } from "./progress.ts";
 
 /** Publishes each line of the input, or all of it at once. */
 export async function runPublish(flags: InspectFlags, [channel, path]: readonly string[]): Promise<number> {
@@ -48,12 +49,12 @@ async function publishAll(
   publisher: Publisher,
   messages: readonly Uint8Array<ArrayBuffer>[],
 ): Promise<number> {
-  const progress = new Progress(messages.length);
+  using progress = new Progress();
   let bytes = 0;
   for (const [i, message] of messages.entries()) {
     await publisher.send(message);
     bytes += message.length;
-    progress.show(i + 1);
+    progress.bar(i + 1, messages.length);
   }
   return bytes;
 }
@@ -74,23 +75,4 @@ async function readInput(): Promise<Uint8Array<ArrayBuffer>> {
   const chunks: Uint8Array<ArrayBuffer>[] = [];
   for await (const chunk of Deno.stdin.readable) chunks.push(chunk);
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
-}
-
-const BAR_COLUMNS = 30;
-const SHOW_EVERY_MS = 100;
-
-/** A bar on standard error where that is a terminal. */
-class Progress {
-  readonly #shows = terminalColumns(Deno.stderr) !== null;
-  #shownAt = -Infinity;
-
-  constructor(private readonly total: number) {}
-
-  show(done: number): void {
-    if (!this.#shows || (done < this.total && performance.now() - this.#shownAt < SHOW_EVERY_MS)) return;
-    this.#shownAt = performance.now();
-    const filled = Math.round(BAR_COLUMNS * done / this.total);
-    const bar = "█".repeat(filled) + "░".repeat(BAR_COLUMNS - filled);
-    writeError(`\r${bar} ${done} of ${this.total}${done === this.total ? "\n" : ""}`);
-  }
 }

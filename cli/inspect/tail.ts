@@ -10,7 +10,6 @@ import {
 } from "../../inspect/message_text.ts";
 import { InspectError } from "../../inspect/link.ts";
 import { SCHEMA_VERSION } from "../../inspect/model.ts";
-import { typeText } from "../../inspect/naming.ts";
 import { formatNumberOf } from "../../inspect/units.ts";
 import { ExitCode } from "../exit_codes.ts";
 import { FlagError } from "../flags.ts";
@@ -25,24 +24,25 @@ export async function runTail(flags: InspectFlags, [channel]: readonly string[])
     throw new FlagError("ERROR: --format=proto needs --descriptor=FILE");
   }
   using followed = await follow(flags, channel);
-  const { observer, record } = followed;
-  const format = await formatOf(flags, typeText(record.info.type));
+  const { source, type } = followed;
+  const format = await formatOf(flags, type);
   let shown = 0, missed = 0;
-  await repeatedly(() => {
-    const messages = observer.poll(true);
-    if (observer.missed > missed) {
-      writeError(`${formatNumberOf(observer.missed - missed, "message")} too fast to see\n`);
+  await repeatedly([followed], () => {
+    const messages = source.poll(true).filter(({ activation }) => !activation);
+    if (source.missed > missed) {
+      writeError(`${formatNumberOf(source.missed - missed, "message")} too fast to see\n`);
     }
-    missed = observer.missed;
+    missed = source.missed;
     for (const message of messages) {
-      const { ordinal, timestampNs, bytes, payload } = message;
+      const { ordinal, timestampNs, bytes, payload, metadata } = message;
       const data = { schemaVersion: SCHEMA_VERSION, channel, ordinal, timestampNs, bytes };
+      const base64 = payload?.toBase64() ?? null;
       const text = flags.json
-        ? JSON.stringify({ ...data, base64: payload?.toBase64() ?? null }) + "\n"
+        ? JSON.stringify({ ...data, base64, metadataBase64: metadata.toBase64() }) + "\n"
         : messageText(message, format);
-      if (!writeOut(text) || ++shown === flags.count) return false;
+      if (!writeOut(text) || ++shown === flags.count) return "done";
     }
-    return true;
+    return messages.length > 0 ? "busy" : "idle";
   });
   return ExitCode.ok;
 }

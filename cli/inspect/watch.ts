@@ -5,6 +5,7 @@ import { ExitCode } from "../exit_codes.ts";
 import { writeOut } from "../output.ts";
 import { stopSignal } from "../stopping.ts";
 import type { InspectFlags } from "./flags.ts";
+import { Pause } from "./pause.ts";
 import { screen } from "./screen.ts";
 
 const FOOTER = "q quit   sort by: n name  m messages  b bytes  d drops  t total";
@@ -57,18 +58,13 @@ async function samples(
   live: boolean,
   keyboard: Keyboard | null,
 ): Promise<void> {
-  let stopped = false;
-  const stop = Promise.race([stopSignal(), ...(keyboard === null ? [] : [keyboard.quit])]).then(() =>
-    stopped = true
-  );
+  const pause = new Pause(Promise.race([stopSignal(), ...(keyboard === null ? [] : [keyboard.quit])]));
   for (let shown = 1;; shown++) {
     if (live) draw(view);
     else if (!writeOut(textOf(view, json))) return;
     if (shown === count) return;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    await Promise.race([stop, new Promise((resolve) => timer = setTimeout(resolve, interval))]);
-    clearTimeout(timer);
-    if (stopped) return;
+    await pause.wait(interval);
+    if (pause.over) return;
     view.sample = await watcher.sample();
   }
 }

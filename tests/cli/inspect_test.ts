@@ -18,9 +18,13 @@ interface Outcome {
   readonly error: string;
 }
 
-async function inspect(args: readonly string[], input = ""): Promise<Outcome> {
+async function inspect(
+  args: readonly string[],
+  input = "",
+  permissions: readonly string[] = ["--allow-ffi"],
+): Promise<Outcome> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--no-prompt", "--allow-ffi", inRepository("cli/inspect.ts"), ...args],
+    args: ["run", "--no-prompt", ...permissions, inRepository("cli/inspect.ts"), ...args],
     env: { DENO_NO_UPDATE_CHECK: "1" },
     stdin: "piped",
     stdout: "piped",
@@ -152,6 +156,47 @@ test("what one publishes another one sees in tail, with nobody subscribed", () =
       assert.equal((await inspect(["publish", "/said", `--server=${server}`, "--whole"], "next")).code, 0);
     }
     assert.equal((await tail.status()).code, 0);
+  }));
+
+test("what was recorded is replayed, a damaged recording as far as it is good", () =>
+  withSystem(async (server, shadow) => {
+    const file = await Deno.makeTempFile();
+    const files = ["--allow-ffi", `--allow-read=${file}`, `--allow-write=${file}`];
+    await using reader = Program.deno("tests/peers/sub.ts", [`--socket=${server}`, "--channel=/said"]);
+    await using record = Program.deno(
+      "cli/inspect.ts",
+      ["record", "/said", file, `--socket=${shadow}`, "--subscribe", "--count=3", "--timeout=30s"],
+      files,
+    );
+    try {
+      const publish = (text: string) => inspect(["publish", "/said", `--server=${server}`], text);
+      const users = async () => (await inspect(["users", `--socket=${shadow}`, "--json"])).out;
+      const isThere = async () =>
+        JSON.parse(await users()).users.filter(({ channel }: { channel: string }) => channel === "/said")
+          .length;
+      while (await isThere() < 2) assert(record.pid > 0 && reader.pid > 0);
+      while (!record.lines.some((line) => line.startsWith("Recorded"))) {
+        assert.equal((await publish("one\ntwo\nthree\n")).code, 0);
+      }
+      assert.match(record.lines.at(-1)!, /^Recorded 3 messages, /);
+      const replay = (...more: string[]) =>
+        inspect(["replay", file, `--server=${server}`, ...more], "", files);
+      const before = reader.lines.length;
+      assert.deepEqual(await replay("--speed=max"), {
+        code: ExitCode.ok,
+        out: "Replayed 3 messages of 1 channel\n",
+        error: "",
+      });
+      await reader.until("3 more", (lines) => lines.length >= before + 3);
+      await Deno.truncate(file, (await Deno.stat(file)).size - 60);
+      const refused = await replay();
+      assert.deepEqual([refused.code, refused.out], [ExitCode.failure, ""]);
+      assert.match(refused.error, /^Cannot replay [^\n]* are good: replay them with --partial\n$/);
+      const partial = await replay("--partial", "--json");
+      assert.equal(JSON.parse(partial.out).messages, 2);
+    } finally {
+      await Deno.remove(file);
+    }
   }));
 
 test("a reader that goes away ends a verb quietly", () =>

@@ -95,6 +95,8 @@ const message = (ordinal: number, ms: number): ObservedMessage => ({
   timestampNs: ms * 1e6,
   bytes: 1,
   payload: null,
+  metadata: new Uint8Array(),
+  activation: false,
 });
 
 Deno.test("a frequency counts all messages, and measures gaps between neighbours only", () => {
