@@ -59,7 +59,12 @@ export class Subscriber<Value = Uint8Array>
     return this.#registration.use().vchanId;
   }
 
-  /** Messages that were overwritten before they were read. */
+  /** Places in its queue, as the server gave them; 0 where the channel has no room for one. */
+  get queueSize(): number {
+    return this.#registration.use().queueSize;
+  }
+
+  /** Messages that were overwritten before they were read, or that its queue had no place for. */
   get drops(): number {
     return this.#drops;
   }

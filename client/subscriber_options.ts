@@ -46,9 +46,9 @@ export interface SubscriberOptions<Value = Uint8Array> {
   /** Number of the virtual channel, 0 to 1022. Default: the lowest that is free, or that of the channel where it exists. */
   vchanId?: number;
   /**
-   * Places in its queue, 1 to 1024, out of the channel's arena; 0 for as many as the channel gives. The queue is what
-   * the reference's publishers and tools know of a subscriber. Reading goes by the slots, which have all that is
-   * unread, in order: a queue that overflows costs no message. Default: 0.
+   * Places in its queue, 1 to 1024, out of the channel's arena. An unreliable subscriber that asks for so many keeps the
+   * newest unread messages only: older ones are dropped, and counted. 0 for a queue of the channel's size, which drops
+   * nothing: what it has no place for is found in the slots. Default: 0.
    */
   queueSize?: number;
   /**

@@ -32,6 +32,8 @@ export interface AttachedSubscriber<Value> {
   readonly end: ReadingEnd | null;
   /** What the server says of its split buffers; null where they are of one piece. */
   readonly parts: ChannelParts | null;
+  /** Places in its queue; 0 where it has none. */
+  readonly queueSize: number;
   /** Per slot, the object that stands for its message. */
   readonly messages: Message<Value>[];
   readonly codec: Codec<Value>;
@@ -160,7 +162,7 @@ export class SubscriberRegistration<Value> {
   #attach(body: AnswerBody<"createSubscriber">, blocks: ControlBlocks): AttachedSubscriber<Value> {
     const { channelId, subscriberId, vchanId } = body;
     const checksumBytes = body.checksumSize > 0 ? body.checksumSize : 4;
-    const metadataBytes = Math.max(0, body.metadataSize);
+    const metadataBytes = Math.max(0, body.metadataSize), queueSize = Math.max(0, body.subscriberQueueSize);
     const { checksum, codec = bytesCodec() as Codec<unknown> as Codec<Value> } = this.#options;
     const resolvedName = this.#options.mux || this.channel;
     using cleanup = new DisposableStack();
@@ -180,6 +182,8 @@ export class SubscriberRegistration<Value> {
       checksum: typeof checksum === "function" ? checksum : null,
       passActivation: this.#options.passActivation ?? false,
       detectDrops: this.#options.detectDrops ?? true,
+      // A queue of the channel's own size is no limit: what it has no place for is read all the same.
+      backlog: (this.#options.queueSize ?? 0) > 0 ? queueSize : 0,
       writable: this.#options.writable ?? false,
       split: parts === null ? null : { registry: parts, allocator: this.#options.splitBuffers ?? null },
     });
@@ -192,6 +196,7 @@ export class SubscriberRegistration<Value> {
       counters: blocks.counters,
       end,
       parts,
+      queueSize,
       messages: [],
       codec,
     };

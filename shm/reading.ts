@@ -18,6 +18,8 @@ export interface ReadingEndOptions extends ChannelEndOptions {
   readonly passActivation?: boolean;
   /** Whether messages missed are counted. Default: true. */
   readonly detectDrops?: boolean;
+  /** Unread messages kept for it at the most; older ones are dropped. Not for reliable ones. Default: 0, all. */
+  readonly backlog?: number;
   /** How checksums are made; null: as publishers of ours and of C++ do, in either way. Default: null. */
   readonly checksum?: ChecksumFunction | null;
   /** Whether messages may be written to. Default: false. */
@@ -366,7 +368,7 @@ export class ReadingEnd implements Disposable {
 
   /** Fills in the core's struct. */
   #describe(allocate: (bytes: number) => number): void {
-    const { id, vchanId = -1, passActivation = false, detectDrops = true } = this.#options;
+    const { id, vchanId = -1, passActivation = false, detectDrops = true, backlog = 0 } = this.#options;
     const { numSlots } = this.#blocks, { view } = this.#arena;
     const set = (field: number, value: number) => view.setInt32(this.#struct + field, value, true);
     set(SubscriberStruct.channel, this.#blocks.struct);
@@ -375,6 +377,7 @@ export class ReadingEnd implements Disposable {
     set(SubscriberStruct.reliable, this.#reliable ? 1 : 0);
     set(SubscriberStruct.passActivation, passActivation ? 1 : 0);
     set(SubscriberStruct.detectDrops, detectDrops ? 1 : 0);
+    set(SubscriberStruct.backlog, this.#reliable ? 0 : backlog);
     set(SubscriberStruct.maxActive, this.#maxActive);
     set(SubscriberStruct.snapshot, allocate(SnapshotEntry.bytes * numSlots));
     set(SubscriberStruct.delivered, allocate(8 * numSlots));

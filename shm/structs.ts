@@ -78,6 +78,8 @@ export const SubscriberStruct = {
   /** There are messages of virtual channels, as this is a multiplexer's subscriber. */
   multiplexed: 20,
   detectDrops: 136,
+  /** Unread messages that it keeps at the most: older ones are dropped. 0: all. */
+  backlog: 152,
   /** Whether all publications begun before the snapshot were complete: what it lacks is lost. */
   settled: 140,
   /** Ordinals passed over that may still turn up, and those given up since the last message. */

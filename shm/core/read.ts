@@ -45,6 +45,7 @@ import {
   SNAPSHOT_ENTRY_VCHAN,
   SUBSCRIBER_STRUCT_ACTIVATION,
   SUBSCRIBER_STRUCT_ACTIVE,
+  SUBSCRIBER_STRUCT_BACKLOG,
   SUBSCRIBER_STRUCT_BUFFER_INDEX,
   SUBSCRIBER_STRUCT_CHANNEL,
   SUBSCRIBER_STRUCT_COUNT,
@@ -175,7 +176,9 @@ function listUnread(subscriber: u32, channel: u32, multiplexed: bool, end: u64):
   const count = (entry - snapshot) / SNAPSHOT_ENTRY_BYTES;
   if (!sorted) sortSnapshot(snapshot, count);
   store<u32>(subscriber, count, SUBSCRIBER_STRUCT_COUNT);
-  store<u32>(subscriber, !multiplexed && count && last - first + 1 == count ? 1 : 0, SUBSCRIBER_STRUCT_GAPLESS);
+  // Who keeps the newest only must see all that there is each time.
+  const gapless = !multiplexed && count && last - first + 1 == count && !load<u32>(subscriber, SUBSCRIBER_STRUCT_BACKLOG);
+  store<u32>(subscriber, gapless ? 1 : 0, SUBSCRIBER_STRUCT_GAPLESS);
 }
 
 // A message that was delivered, and whose bit a slow publisher set afterwards: clears it, or reliable publishers
@@ -206,18 +209,28 @@ export function readNext(subscriber: u32): i32 {
   if (!beginRead(subscriber)) return OUTCOME_AT_LIMIT;
   const total = ccbOf(load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL)) + CCB_TOTAL_MESSAGES;
   const snapshot = load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT);
-  let tries: u32 = 0;
+  let tries: u32 = 0, fresh = true;
   while (true) {
     const cursor = load<u32>(subscriber, SUBSCRIBER_STRUCT_CURSOR);
     const left = cursor < load<u32>(subscriber, SUBSCRIBER_STRUCT_COUNT);
     if (!load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT_VALID) ||
-      (!(left && load<u32>(subscriber, SUBSCRIBER_STRUCT_GAPLESS)) &&
+      (!(left && load<u32>(subscriber, SUBSCRIBER_STRUCT_GAPLESS)) && fresh &&
         load<u64>(subscriber, SUBSCRIBER_STRUCT_STAMP) != atomic.load<u64>(total))) {
       if (++tries > MAX_TRIES) return OUTCOME_NONE;
       collect(subscriber);
       continue;
     }
     if (!left) return OUTCOME_NONE;
+    const backlog = load<u32>(subscriber, SUBSCRIBER_STRUCT_BACKLOG);
+    if (backlog) {
+      const first = load<u32>(subscriber, SUBSCRIBER_STRUCT_COUNT) - backlog;
+      if (<i32> first > <i32> cursor) {
+        letGoOlder(subscriber, cursor, first, true);
+        store<u32>(subscriber, first, SUBSCRIBER_STRUCT_CURSOR);
+        fresh = false; // The slots that this retired are listed in the snapshot.
+        continue;
+      }
+    }
     const outcome = deliver(subscriber, snapshot + cursor * SNAPSHOT_ENTRY_BYTES, true);
     if (outcome == OUTCOME_NEEDS_BUFFER) return outcome;
     store<u32>(subscriber, cursor + 1, SUBSCRIBER_STRUCT_CURSOR);
@@ -240,27 +253,31 @@ export function readNewest(subscriber: u32): i32 {
   for (let i = count; i > 0; i--) {
     const outcome = deliver(subscriber, snapshot + (i - 1) * SNAPSHOT_ENTRY_BYTES, false);
     if (outcome == OUTCOME_NONE) continue;
-    if (outcome >= 0) letGoOlder(subscriber, i - 1);
+    if (outcome >= 0) letGoOlder(subscriber, 0, i - 1, false);
     else store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_SNAPSHOT_VALID);
     return outcome;
   }
   return OUTCOME_NONE;
 }
 
-// Counts the older messages of a snapshot as read and released. The ids of the slots that this retired are
+// Counts older messages of a snapshot as read and released, or as dropped. The ids of the slots that this retired are
 // written over the entries done with.
-function letGoOlder(subscriber: u32, count: u32): void {
+function letGoOlder(subscriber: u32, from: u32, to: u32, dropped: bool): void {
   const channel = load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL), bits = ownBits(subscriber);
   const snapshot = load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT);
   const reliable = load<u32>(subscriber, SUBSCRIBER_STRUCT_RELIABLE);
   let numRetired = load<u32>(subscriber, SUBSCRIBER_STRUCT_NUM_RETIRED);
-  for (let i: u32 = 0; i < count; i++) {
+  for (let i = from; i < to; i++) {
     const entry = snapshot + i * SNAPSHOT_ENTRY_BYTES, id = load<u32>(entry, SNAPSHOT_ENTRY_SLOT);
     const ordinal = load<u64>(entry, SNAPSHOT_ENTRY_ORDINAL), vchan = load<i32>(entry, SNAPSHOT_ENTRY_VCHAN);
     const slot = slotAt(channel, id);
     if (!pinExactly(channel, slot, id, reliable, ordinal, vchan)) continue;
-    claim(subscriber, bits, slot, id, ordinal, vchan);
     const bridged = load<u32>(slot, SLOT_BRIDGED_SLOT), flags = atomic.load<u32>(slot, SLOT_FLAGS);
+    if (dropped && load<u32>(subscriber, SUBSCRIBER_STRUCT_DETECT_DROPS)) {
+      noteGap(subscriber, ccbOf(channel), ordinal, vchan);
+      if (!(flags & SLOT_FLAG_ACTIVATION)) lose(subscriber, ccbOf(channel), 1);
+    }
+    claim(subscriber, bits, slot, id, ordinal, vchan);
     const released = unpin(channel, id, reliable, ordinal, vchan, DONE);
     if (released & RELEASE_UNBLOCKS) store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MADE_ROOM);
     if (!(released & RELEASE_RETIRED) || (flags & SLOT_FLAG_ACTIVATION)) continue;
@@ -343,7 +360,7 @@ function letGo(subscriber: u32, channel: u32, bits: u32, slot: u32, id: u32, ord
 // Messages between the one delivered before and this one were overwritten; or, if publications were at work when the
 // snapshot was made, they may come late.
 @inline
-function countDrops(subscriber: u32, ccb: u32, ordinal: u64, vchan: i32): void {
+function noteGap(subscriber: u32, ccb: u32, ordinal: u64, vchan: i32): void {
   const last = load<u64>(lastOrdinalAt(subscriber, vchan)), missing = load<u32>(subscriber, SUBSCRIBER_STRUCT_MISSING);
   if (last != 0 && ordinal > last + 1) {
     const gap = <u32> min<u64>(ordinal - last - 1, i32.MAX_VALUE);
@@ -352,6 +369,11 @@ function countDrops(subscriber: u32, ccb: u32, ordinal: u64, vchan: i32): void {
   } else if (ordinal < last && missing) {
     store<u32>(subscriber, missing - 1, SUBSCRIBER_STRUCT_MISSING);
   }
+}
+
+@inline
+function countDrops(subscriber: u32, ccb: u32, ordinal: u64, vchan: i32): void {
+  noteGap(subscriber, ccb, ordinal, vchan);
   store<u32>(subscriber, load<u32>(subscriber, SUBSCRIBER_STRUCT_LOST), SUBSCRIBER_STRUCT_DROPS);
   store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_LOST);
 }

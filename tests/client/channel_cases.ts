@@ -156,7 +156,7 @@ export const channelCases: Record<string, (client: Client, connect: () => Promis
       );
     },
 
-    async "a queue that overflows costs no message, and no order"(client, connect) {
+    async "a queue of the channel's size that overflows costs no message, and no order"(client, connect) {
       await using other = await connect();
       const shape = { slotBytes: 64, numSlots: 32, subscriberQueueArenaBytes: 64000 };
       const publishers = [
@@ -164,9 +164,10 @@ export const channelCases: Record<string, (client: Client, connect: () => Promis
         await other.createPublisher("/q", shape),
       ];
       const subscribers = [
-        await client.createSubscriber("/q", { queueSize: 2 }),
+        await client.createSubscriber("/q"),
         await other.createSubscriber("/q"),
       ];
+      assert.deepEqual(subscribers.map(({ queueSize }) => queueSize), [16, 16]);
       const sent: string[] = [];
       for (let round = 0; round < 20; round++) {
         for (let i = 0; i < 20; i++) {
@@ -181,6 +182,50 @@ export const channelCases: Record<string, (client: Client, connect: () => Promis
         }
       }
       assert.deepEqual(subscribers.map(({ drops }) => drops), [0, 0]);
+    },
+
+    async "a queue that was asked for keeps the newest messages, in order, and what it drops is counted"(
+      client,
+    ) {
+      const shape = { slotBytes: 64, numSlots: 40, subscriberQueueArenaBytes: 64000 };
+      const publisher = await client.createPublisher("/q", shape);
+      const told: number[] = [];
+      const small = await client.createSubscriber("/q", {
+        queueSize: 2,
+        onDrop: (count) => told.push(count),
+      });
+      const usual = await client.createSubscriber("/q");
+      const reliable = await client.createSubscriber("/q", { queueSize: 2, reliable: true });
+      assert.deepEqual([small.queueSize, usual.queueSize], [2, 16]);
+      const publish = (from: number, to: number) => {
+        for (let i = from; i <= to; i++) publisher.publish(bytes(String(i)));
+      };
+      publish(1, 4);
+      assert.equal(text(small.readNewest()!.data), "4");
+      small.readNewest()?.release();
+      await small.close();
+      const next = await client.createSubscriber("/q", { queueSize: 2, onDrop: (count) => told.push(count) });
+      assert.deepEqual(readAll(next), ["3", "4"], "the newest of what was there already");
+      assert.deepEqual(told, [2]);
+      publish(5, 8);
+      {
+        using message = next.read()!;
+        assert.equal(text(message.data), "7");
+      }
+      assert.deepEqual(told, [2, 2]);
+      publish(9, 10);
+      assert.deepEqual(readAll(next), ["9", "10"], "8 had no place any more");
+      assert.deepEqual([told, next.drops], [[2, 2, 1], 5]);
+      publish(11, 100);
+      assert(await next.wait());
+      assert.deepEqual(readAll(next), ["99", "100"]);
+      assert.equal(next.drops, 5 + 88, "what was overwritten in its slot is counted too");
+      assert.equal(readAll(usual).at(-1), "100");
+      assert.equal(
+        readAll(reliable)[0],
+        readAll(await client.createSubscriber("/q"))[0],
+        "it goes by the slots",
+      );
     },
 
     async "queues have room as long as the channel's arena has, also that of subscribers that left"(
@@ -244,7 +289,7 @@ export const channelCases: Record<string, (client: Client, connect: () => Promis
         await client.createPublisher("/q", shape),
         await other.createPublisher("/q", shape),
       ];
-      const stays = await client.createSubscriber("/q", { queueSize: 8 });
+      const stays = await client.createSubscriber("/q");
       let sent = 0;
       for (let round = 0; round < 100; round++) {
         const joining = other.createSubscriber("/q", { queueSize: 1 + round % 16 });

@@ -59,6 +59,21 @@ Deno.test("slots that reading the newest message lets go are reported too", () =
   assert.deepEqual(readAll(read), [3]);
 });
 
+Deno.test("slots that a subscriber has no place for are reported when it drops them", () => {
+  const [read, write] = createPacketPipe();
+  using _read = read, _write = write;
+  using channel = new LocalChannel();
+  using publisher = channel.publisher(0);
+  using subscriber = channel.subscriber(1, { backlog: 2, maxActiveMessages: 2 });
+  subscriber.setRetirementPipes([write.number]);
+  for (let i = 0; i < 5; i++) send(publisher, "x");
+  assert(subscriber.readNext());
+  assert.deepEqual([subscriber.slotId, subscriber.dropped, readAll(read)], [3, 3, [0, 1, 2]]);
+  assert(subscriber.readNext());
+  assert.deepEqual([subscriber.slotId, subscriber.dropped, readAll(read)], [4, 0, []]);
+  assert(!subscriber.readNext());
+});
+
 Deno.test("a slot that is used again before everybody has read it is reported by its publisher", () => {
   const [read, write] = createPacketPipe();
   using _read = read, _write = write;
