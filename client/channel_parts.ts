@@ -9,7 +9,8 @@
 import { getLogger } from "@logtape/logtape";
 import { monotonicMs } from "../ffi/clock.ts";
 import type { Fd } from "../ffi/fd.ts";
-import { ClientBufferAllocator, type GetClientBuffersResponse } from "../proto/subspace_pb.ts";
+import { ClientBufferAllocator } from "../proto/subspace.ts";
+import type { GetClientBuffersResponse } from "../proto/subspace_pb.ts";
 import type { PartMetadata, PartRegistry, RegisteredSlots } from "../shm/split_buffers.ts";
 import type { RegisteredSlot } from "../shm/split_memory.ts";
 import type { ChannelCounters } from "../shm/system_control_block.ts";

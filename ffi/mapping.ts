@@ -117,7 +117,7 @@ export function memoryAt(pointer: Deno.PointerObject, byteLength: number): Array
 
 /** Empties a buffer over memory that is about to go, and all views of it. */
 export function detach(buffer: ArrayBuffer): void {
-  structuredClone(buffer, { transfer: [buffer] });
+  buffer.transfer(0);
 }
 
 function checkLength(fd: Fd, byteLength: number, offset = 0): void {

@@ -3,6 +3,14 @@
 import { schema } from "./message.ts";
 import type * as pb from "./subspace_pb.ts";
 
+export const ClientBufferAllocator = {
+  UNSPECIFIED: 0,
+  ANDROID_MEMFD: 1,
+  SPLIT_SHM: 2,
+  SPLIT_CALLBACK: 3,
+  SPLIT_BUFFER_FREE_TEST: 4,
+} as const;
+
 export const ClientBufferAllocatorNames: Readonly<Record<number, string>> = {
   0: "UNSPECIFIED",
   1: "ANDROID_MEMFD",

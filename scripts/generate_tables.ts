@@ -56,15 +56,17 @@ import type * as pb from "./subspace_pb.ts";
 
 `;
 
-/** What numbers of an enumeration are called. */
-function names({ name, values }: DescEnum): string {
-  const entries = values.map((value) => `  ${value.number}: "${value.localName}",\n`);
-  return `export const ${name}Names: Readonly<Record<number, string>> = {\n${entries.join("")}};\n`;
+/** The numbers of an enumeration, and what they are called. */
+function enumeration({ name, values }: DescEnum): string {
+  const numbers = values.map((value) => `  ${value.localName}: ${value.number},\n`);
+  const names = values.map((value) => `  ${value.number}: "${value.localName}",\n`);
+  return `export const ${name} = {\n${numbers.join("")}} as const;\n\n` +
+    `export const ${name}Names: Readonly<Record<number, string>> = {\n${names.join("")}};\n`;
 }
 
 /** Writes the file. */
 export async function writeTables(): Promise<void> {
   const { enums, messages } = file_subspace;
-  const text = [...enums.map(names), ...[...ordered(messages)].map(declaration)].join("\n");
+  const text = [...enums.map(enumeration), ...[...ordered(messages)].map(declaration)].join("\n");
   await Deno.writeTextFile(new URL("../proto/subspace.ts", import.meta.url), HEAD + text);
 }

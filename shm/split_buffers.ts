@@ -22,7 +22,8 @@ import {
 import { pollSync } from "../ffi/poll.ts";
 import { type Init, toBinary } from "../proto/message.ts";
 import { ClientBufferHandleMetadataProtoSchema } from "../proto/subspace.ts";
-import { ClientBufferAllocator, type ClientBufferHandleMetadataProto } from "../proto/subspace_pb.ts";
+import { ClientBufferAllocator } from "../proto/subspace.ts";
+import type { ClientBufferHandleMetadataProto } from "../proto/subspace_pb.ts";
 import {
   BUFFER_MODE,
   type BufferMemory,

@@ -84,6 +84,13 @@ Deno.test({ name: "no boundary is crossed with `any`", ignore }, () => {
   }
 });
 
+Deno.test({ name: "programs start without the descriptors of protobuf-es", ignore }, () => {
+  for (const path of sources()) {
+    if (/^(tests|scripts|proto)\//.test(path)) continue;
+    assert.doesNotMatch(read(path), /^import (?!type )[^;]*from "[^"]*subspace_pb\.ts"/m, path);
+  }
+});
+
 Deno.test({ name: "dependencies are named in deno.json only", ignore }, () => {
   for (const path of sources()) {
     if (path.startsWith("scripts/")) continue;
