@@ -56,6 +56,7 @@ export const program: Program<typeof serverFlags> = {
       ...shadowsOf(values),
       local: values.local,
       cleanupFilesystem: values.cleanup_filesystem,
+      orphanGraceMs: values.orphan_grace,
       access: accessRules(values.allow_user, values.allow_group, values.allow_any),
       limits: {
         connectionsMax: values.max_connections,

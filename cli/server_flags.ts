@@ -134,6 +134,14 @@ export const serverFlags = {
     description: "Longest request; a client that sends a longer one is disconnected",
     group: LIMITS,
   }),
+  orphan_grace: flag({
+    type: { ...duration, parse: (value) => value === "0" ? 0 : duration.parse(value) },
+    default: 0,
+    description:
+      "How long after a recovery a user is kept whose client does not come back, though its process " +
+      "lives; 0 for ever",
+    group: LIMITS,
+  }),
   max_fds: maxFdsFlag,
   dump_timeout: flag({
     type: duration,

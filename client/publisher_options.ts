@@ -4,6 +4,7 @@ import { align64 } from "../shm/layout.ts";
 import type { ChecksumFunction } from "../shm/checksum.ts";
 import type { SplitBufferAllocator } from "../shm/split_memory.ts";
 import type { Codec } from "./codec.ts";
+import { requestToken } from "./request_token.ts";
 import type { RequestInit } from "./server_link.ts";
 import { checkVchanId } from "./virtual_channels.ts";
 
@@ -110,6 +111,7 @@ export function createPublisherRequest(
     forTunnel: options.tunnel ?? false,
     useSplitBuffers: (options.splitBuffers ?? false) !== false,
     splitBuffersOverBridge: options.splitBuffersOverBridge ?? false,
+    requestToken: publisherId < 0 ? requestToken() : 0n,
   };
   return { request: { case: "createPublisher", value } };
 }

@@ -3,6 +3,7 @@
 import type { ChecksumFunction } from "../shm/checksum.ts";
 import type { SplitBufferMapper } from "../shm/split_memory.ts";
 import type { Codec } from "./codec.ts";
+import { requestToken } from "./request_token.ts";
 import type { RequestInit } from "./server_link.ts";
 import { checkVchanId } from "./virtual_channels.ts";
 
@@ -90,6 +91,7 @@ export function createSubscriberRequest<Value>(
     processId: BigInt(Deno.pid),
     maxSubscribers,
     forTunnel: options.tunnel ?? false,
+    requestToken: subscriberId < 0 ? requestToken() : 0n,
   };
   return { request: { case: "createSubscriber", value } };
 }

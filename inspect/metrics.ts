@@ -86,7 +86,7 @@ const counterHelp: Readonly<Record<string, string>> = {
   requests_total: "Requests, by kind.",
   pauses_total: "Times that a client had to take answers first.",
   orphans: "Users whose client has not come back yet.",
-  orphans_reaped_total: "Users removed because their process had died.",
+  orphans_reaped_total: "Users removed because their process had ended, or their time was up.",
   refusals_total: "What was refused, by reason.",
   queued_frames: "Frames that wait to be sent.",
   queued_frames_longest: "Frames that wait for the slowest peer.",

@@ -59,6 +59,7 @@ export const CreatePublisherRequestSchema = schema<pb.CreatePublisherRequest>("s
   { no: 20, name: "subscriberQueueArenaSize", type: "uint64" },
   { no: 21, name: "activeQueuePublishDepth", type: "uint32" },
   { no: 22, name: "maxOutstandingSlotLeases", type: "int32" },
+  { no: 1000, name: "requestToken", type: "uint64" },
 ]);
 
 export const CreatePublisherResponseSchema = schema<pb.CreatePublisherResponse>("subspace.CreatePublisherResponse", [
@@ -92,6 +93,7 @@ export const CreateSubscriberRequestSchema = schema<pb.CreateSubscriberRequest>(
   { no: 10, name: "processId", type: "uint64" },
   { no: 11, name: "subscriberQueueSize", type: "int32" },
   { no: 12, name: "maxSubscribers", type: "int32" },
+  { no: 1000, name: "requestToken", type: "uint64" },
 ]);
 
 export const CreateSubscriberResponseSchema = schema<pb.CreateSubscriberResponse>("subspace.CreateSubscriberResponse", [
@@ -371,6 +373,9 @@ export const ShadowAddPublisherSchema = schema<pb.ShadowAddPublisher>("subspace.
   { no: 8, name: "forTunnel", type: "bool" },
   { no: 9, name: "processId", type: "uint64" },
   { no: 10, name: "maxOutstandingSlotLeases", type: "int32" },
+  { no: 1000, name: "processStart", type: "uint64" },
+  { no: 1001, name: "pidNamespace", type: "uint64" },
+  { no: 1002, name: "requestToken", type: "uint64" },
 ]);
 
 export const ShadowRemovePublisherSchema = schema<pb.ShadowRemovePublisher>("subspace.ShadowRemovePublisher", [
@@ -387,6 +392,9 @@ export const ShadowAddSubscriberSchema = schema<pb.ShadowAddSubscriber>("subspac
   { no: 6, name: "forTunnel", type: "bool" },
   { no: 7, name: "subscriberQueueSize", type: "int32" },
   { no: 8, name: "processId", type: "uint64" },
+  { no: 1000, name: "processStart", type: "uint64" },
+  { no: 1001, name: "pidNamespace", type: "uint64" },
+  { no: 1002, name: "requestToken", type: "uint64" },
 ]);
 
 export const ShadowRemoveSubscriberSchema = schema<pb.ShadowRemoveSubscriber>("subspace.ShadowRemoveSubscriber", [
@@ -486,6 +494,8 @@ export const HandOverUserSchema = schema<pb.HandOverUser>("subspace.HandOverUser
   { no: 1, name: "channelName", type: "string" },
   { no: 2, name: "id", type: "int32" },
   { no: 3, name: "processId", type: "uint64" },
+  { no: 4, name: "processStart", type: "uint64" },
+  { no: 5, name: "pidNamespace", type: "uint64" },
 ]);
 
 export const HandOverArrivalSchema = schema<pb.HandOverArrival>("subspace.HandOverArrival", [
@@ -523,8 +533,8 @@ export const HandOverShadowSchema = schema<pb.HandOverShadow>("subspace.HandOver
   { no: 2, name: "resumable", type: "bool" },
   { no: 3, name: "syncPartial", type: "uint64" },
   { no: 4, name: "syncFull", type: HandOverCountSchema, repeated: true },
-  { no: 6, name: "lastFullSync", type: "string" },
   { no: 5, name: "connection", type: HandOverConnectionSchema },
+  { no: 6, name: "lastFullSync", type: "string" },
 ]);
 
 export const HandOverServerSchema = schema<pb.HandOverServer>("subspace.HandOverServer", [
@@ -536,9 +546,9 @@ export const HandOverServerSchema = schema<pb.HandOverServer>("subspace.HandOver
   { no: 6, name: "connectionsPeak", type: "uint64" },
   { no: 7, name: "requests", type: HandOverCountSchema, repeated: true },
   { no: 8, name: "pauses", type: "uint64" },
-  { no: 11, name: "orphansReaped", type: "uint64" },
   { no: 9, name: "refusals", type: HandOverCountSchema, repeated: true },
   { no: 10, name: "multiplexers", type: "string", repeated: true },
+  { no: 11, name: "orphansReaped", type: "uint64" },
 ]);
 
 export const HandOverTakenSchema = schema<pb.HandOverTaken>("subspace.HandOverTaken", []);

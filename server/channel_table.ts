@@ -10,6 +10,7 @@
  */
 
 import { create } from "../proto/message.ts";
+import { getLogger } from "@logtape/logtape";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import { ShadowAddPublisherSchema, ShadowAddSubscriberSchema } from "../proto/subspace.ts";
 import type { ShadowAddPublisher, ShadowAddSubscriber } from "../proto/subspace_pb.ts";
@@ -30,6 +31,8 @@ import type { Host } from "./host.ts";
 import { wakeOthers, wakeReliablePublishers, withdraw } from "./departure.ts";
 import { IdPool } from "./id_pool.ts";
 import type { Change } from "./journal.ts";
+import { Orphans } from "./orphans.ts";
+import { hasEnded, processOf, type ProcessRecord } from "./processes.ts";
 import { LostReferences } from "./lost_references.ts";
 import { bufferStem, removeMessageBuffers } from "./message_buffers.ts";
 import { type BufferLayout, PhysicalChannel } from "./physical_channel.ts";
@@ -38,6 +41,8 @@ import { requestError } from "./request_error.ts";
 import { checkRecord, giveQueue, physicalFromRecord, reconcile, restoreUsers } from "./restoration.ts";
 import { channelInfo, channelRecord, eventOf, removeUser, updateOptions } from "./shadow_records.ts";
 import { type Client, type Publisher, type Subscriber, type User, userFds } from "./users.ts";
+
+const log = getLogger(["subspace", "server"]);
 
 /** Where a table reports what happened. */
 export interface Effects {
@@ -57,22 +62,24 @@ export interface ChannelShape {
   readonly type: Uint8Array<ArrayBufferLike>;
 }
 
+/** What the table adds to what a client says of a user. */
+type Own = "$typeName" | "$unknown" | "channelName" | "processStart" | "pidNamespace" | "requestToken";
+
 /** What a client says about a publisher that it wants. */
-export type PublisherTraits = Omit<
-  ShadowAddPublisher,
-  "$typeName" | "$unknown" | "channelName" | "publisherId"
->;
+export type PublisherTraits = Omit<ShadowAddPublisher, Own | "publisherId"> & Repeatable;
 
 /** What a client says about a subscriber that it wants. */
-export type SubscriberTraits = Omit<
-  ShadowAddSubscriber,
-  "$typeName" | "$unknown" | "channelName" | "subscriberId"
->;
+export type SubscriberTraits = Omit<ShadowAddSubscriber, Own | "subscriberId"> & Repeatable;
+
+interface Repeatable {
+  /** Of the request: see `findGranted`. Default: 0, for none. */
+  readonly requestToken?: bigint;
+}
 
 /** What a table knows beside its channels and users. */
 export interface Leftovers {
   /** Publishers that are gone, but may still be writing to subscriber queues. */
-  readonly unsettled: readonly { readonly channelName: string; readonly id: number; readonly pid: bigint }[];
+  readonly unsettled: readonly (ProcessRecord & { readonly channelName: string; readonly id: number })[];
   /** Channels that subscribers have left, perhaps with messages that they still seem to hold. */
   readonly leftChannels: readonly string[];
   /** Multiplexers, also those without virtual channels. */
@@ -85,18 +92,22 @@ export class ChannelTable implements ReplicationSource, Disposable {
   readonly #ids = new IdPool(Limit.channels);
   /** Names of physical channels, as they are in the names of message buffers. */
   readonly #bufferNames = new Map<string, string>();
-  readonly #orphans = new Set<User>();
+  readonly #orphans: Orphans;
   readonly #lostReferences = new LostReferences();
   /** Publishers that are gone, but may still be writing to subscriber queues: their ids are nobody else's as yet. */
-  readonly #unsettled = new Set<{ physical: PhysicalChannel; id: number; pid: bigint }>();
+  readonly #unsettled = new Set<{ physical: PhysicalChannel; id: number; process: ProcessRecord }>();
   /** Told of every change; nothing until it is set. */
   effects: Effects = silence;
+  /** Orphans that were removed, as their process had ended or their time was up. */
+  orphansReaped = 0;
 
   private constructor(
     readonly host: Host,
     readonly sessionId: bigint,
     readonly systemBlock: SystemControlBlock,
-  ) {}
+  ) {
+    this.#orphans = new Orphans(host);
+  }
 
   /** A fresh session. Its id is the time, in nanoseconds (section 2.2). */
   static create(host: Host): ChannelTable {
@@ -268,7 +279,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
       ...traits,
       channelName: channel.name,
       publisherId: id,
-      processId: this.#reliablePid(client, traits.processId),
+      ...processOf(this.host, client, traits.processId),
     });
     const record: PublisherRecord = {
       info,
@@ -295,7 +306,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
       ...traits,
       channelName: channel.name,
       subscriberId: id,
-      processId: this.#reliablePid(client, traits.processId),
+      ...processOf(this.host, client, traits.processId),
     });
     cleanup.move();
     const record: SubscriberRecord = { info, trigger, poll: trigger };
@@ -329,29 +340,14 @@ export class ChannelTable implements ReplicationSource, Disposable {
     this.effects.replicate({ event }, userFds(user));
   }
 
-  /**
-   * The process of a client, for asking later whether it lives; 0 where asking would mislead: it said a number that
-   * means nothing here, as processes in other pid namespaces do.
-   */
-  #reliablePid(client: Client, claimed: bigint): bigint {
-    if (claimed === BigInt(client.pid)) return claimed;
-    return client.pid > 0 && !this.#isDead(claimed) ? claimed : 0n;
-  }
-
-  #isDead(pid: bigint): boolean {
-    return pid !== 0n && !this.host.processExists(Number(pid));
-  }
-
   /** An orphan's client has come back. */
   reclaim(user: User, client: Client, claimedPid: bigint): void {
     this.#give(user, client, claimedPid);
-    const processId = this.#reliablePid(client, claimedPid);
-    if (processId !== user.record.info.processId) {
-      user.record.info.processId = processId;
-      // A shadow may keep what it has of an id that is added again.
-      this.effects.replicate(removeUser(user), []);
-      this.#replicateUser(user);
-    }
+    const { info } = user.record, { processId, processStart } = info;
+    Object.assign(info, processOf(this.host, client, claimedPid));
+    // The reference's shadows keep what they have of an id that is added again.
+    if (processId !== info.processId) this.effects.replicate(removeUser(user), []);
+    if (processId !== info.processId || processStart !== info.processStart) this.#replicateUser(user);
     this.effects.directoryChanged();
   }
 
@@ -364,15 +360,20 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /** Removes a user: it asked for it (`asked`), or its client is gone. */
   remove(user: User, asked: boolean): void {
+    this.#remove(user, asked, asked || hasEnded(this.host, user.record.info));
+  }
+
+  /** @param over Whether it certainly does nothing any more. */
+  #remove(user: User, asked: boolean, over: boolean): void {
     const { channel, id, record } = user, { physical } = channel;
-    const settled = withdraw(this.host, user, asked || this.#isDead(record.info.processId));
+    const settled = withdraw(this.host, user, over);
     if (user.kind === "publisher") physical.counters.countPublisher(-1, record.info.isReliable);
     else physical.counters.countSubscriber(-1, record.info.isReliable);
     // Should the server die here, the user is still known, and leaves after the recovery.
     this.effects.replicate(removeUser(user), []);
     physical.census.remove(user);
     if (settled) physical.userIds.release(id);
-    else this.#unsettled.add({ physical, id, pid: record.info.processId });
+    else this.#unsettled.add({ physical, id, process: record.info });
     user.client?.users.delete(user);
     this.#orphans.delete(user);
     if (user.kind === "subscriber" && !asked) this.#lostReferences.noteDeparture(physical);
@@ -384,22 +385,50 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /** A client's connection has ended: so have all of its users. */
   disconnect(client: Client): void {
-    for (const user of [...client.users]) this.remove(user, false);
+    const processId = BigInt(client.pid),
+      ended = hasEnded(this.host, processOf(this.host, client, processId));
+    for (const user of [...client.users]) {
+      this.#remove(user, false, ended && user.record.info.processId === processId);
+    }
+  }
+
+  /** Removes the orphans whose process has ended, now and as soon as another one does: nobody comes back for them. */
+  reapOrphans(): void {
+    const ended = this.#orphans.ended(() => this.reapOrphans());
+    this.#reap(ended, "as their process has ended");
+  }
+
+  /** Watches no process until `reapOrphans` is called again. */
+  leaveOrphans(): void {
+    this.#orphans.unwatch();
+  }
+
+  /** Removes all orphans: they have had time enough to come back. */
+  dismissOrphans(): void {
+    this.#reap([...this.#orphans], "as their clients did not come back in time (--orphan_grace)");
+  }
+
+  #reap(users: readonly User[], reason: string): void {
+    if (users.length === 0) return;
+    for (const user of users) this.remove(user, false);
+    this.orphansReaped += users.length;
+    log.info("Removed {count} users {reason} (orphans_reaped={total})", {
+      count: users.length,
+      reason,
+      total: this.orphansReaped,
+    });
   }
 
   /**
-   * Removes the orphans whose process is dead: nobody will come back for them. Frees the ids of publishers that had
-   * not left the queues when they were removed, and have since, and messages that dead subscribers still seem to hold.
-   * To be called every few seconds. Returns how many orphans there were.
+   * Frees the ids of publishers that had not left the queues when they were removed, and have since, messages that dead
+   * subscribers still seem to hold, and channels that nobody has. To be called every few seconds.
    */
-  reapOrphans(): number {
-    const dead = [...this.#orphans].filter(({ record }) => this.#isDead(record.info.processId));
-    for (const user of dead) this.remove(user, false);
+  sweep(): void {
     for (const channel of this.#channels.values()) this.removeIfEmpty(channel);
     for (const publisher of this.#unsettled) {
-      const { physical, id, pid } = publisher;
+      const { physical, id, process } = publisher;
       const exists = this.find(physical.name)?.physical === physical;
-      if (exists && physical.registry.hazard(id) > 0 && !this.#isDead(pid)) continue;
+      if (exists && physical.registry.hazard(id) > 0 && !hasEnded(this.host, process)) continue;
       this.#unsettled.delete(publisher);
       if (!exists) continue;
       physical.registry.clearHazard(id);
@@ -408,7 +437,6 @@ export class ChannelTable implements ReplicationSource, Disposable {
     for (const physical of this.#lostReferences.reclaim()) {
       wakeReliablePublishers(this.host, physical.channels());
     }
-    return dead.length;
   }
 
   // Registered parts of split buffers
@@ -494,11 +522,6 @@ export class ChannelTable implements ReplicationSource, Disposable {
    * @throws {Error} If a queue arena contradicts itself.
    */
   finishRecovery(): void {
-    for (const { kind, id, channel, record } of this.#orphans) {
-      if (kind === "publisher" && this.#isDead(record.info.processId)) {
-        channel.physical.registry.clearHazard(id);
-      }
-    }
     for (const channel of this.#channels.values()) if (!channel.isVirtual) reconcile(channel.physical);
   }
 
@@ -510,7 +533,9 @@ export class ChannelTable implements ReplicationSource, Disposable {
     return {
       unsettled: Array.from(
         this.#unsettled,
-        ({ physical, id, pid }) => ({ channelName: physical.name, id, pid }),
+        ({ physical: { name }, id, process: { processId, processStart, pidNamespace } }) => (
+          { channelName: name, id, processId, processStart, pidNamespace }
+        ),
       ),
       leftChannels: Array.from(this.#lostReferences.channels, ({ name }) => name),
       multiplexers: multiplexers.map(({ name }) => name),
@@ -519,11 +544,11 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /** Adds what was not in the dump. What does not fit is left out. */
   addLeftovers({ unsettled, leftChannels }: Leftovers): void {
-    for (const { channelName, id, pid } of unsettled) {
+    for (const { channelName, id, ...process } of unsettled) {
       const physical = this.find(channelName)?.physical;
       if (!physical?.userIds.isFree(id)) continue;
       physical.userIds.reserve(id);
-      this.#unsettled.add({ physical, id, pid });
+      this.#unsettled.add({ physical, id, process });
     }
     for (const name of leftChannels) {
       const channel = this.find(name);
@@ -571,7 +596,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     }
     this.#channels.clear();
     this.#bufferNames.clear();
-    this.#orphans.clear();
+    this.#orphans[Symbol.dispose]();
     this.#unsettled.clear();
     this.systemBlock[Symbol.dispose]();
   }

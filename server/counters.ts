@@ -22,8 +22,6 @@ export class ServerCounters {
   readonly requestsByKind = new Map<string, number>();
   /** Times that a client had to take answers before its next request was read. */
   pauses = 0;
-  /** Users that were removed because their process had died while no server was there. */
-  orphansReaped = 0;
   readonly refusals = new Refusals();
 
   connected(): void {
@@ -53,7 +51,7 @@ export function serverReport(
       ...countersBy("requests_total", "kind", counters.requestsByKind),
       counter("pauses_total", counters.pauses),
       counter("orphans", table.numOrphans),
-      counter("orphans_reaped_total", counters.orphansReaped),
+      counter("orphans_reaped_total", table.orphansReaped),
       ...processCounters(counters.refusals, loop, connections),
     ],
     generation: replication?.generation ?? 0n,

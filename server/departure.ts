@@ -54,12 +54,13 @@ function notifyRetired(host: Host, physical: PhysicalChannel, slot: number): voi
 
 /**
  * Wakes those whom it concerns that a user is gone: subscribers look again when a publisher goes, and reliable
- * publishers may have waited for the subscriber (which the reference forgets).
+ * publishers may have waited for the slots that it had (which the reference forgets).
  */
 export function wakeOthers(host: Host, { kind, channel }: User): void {
   const { physical } = channel;
   const concerned = channel.isMultiplexer ? physical.channels() : new Set([channel, physical.channel]);
-  if (kind === "subscriber") return wakeReliablePublishers(host, concerned);
+  wakeReliablePublishers(host, concerned);
+  if (kind === "subscriber") return;
   for (const { subscribers } of concerned) {
     for (const { record } of subscribers.values()) host.trigger(record.trigger);
   }

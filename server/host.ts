@@ -7,7 +7,8 @@ import { Errno, SystemError } from "../ffi/errno.ts";
 import type { Fd } from "../ffi/fd.ts";
 import { createMemory, type MemoryAllocator, unlinkFile, unlinkNamed } from "../ffi/memory_object.ts";
 import { createPacketPipe, writeInt32 } from "../ffi/pipe.ts";
-import { gid, processExists, uid } from "../ffi/process.ts";
+import { gid, openProcess, pidNamespace, processStart, uid } from "../ffi/process.ts";
+import { reactor, Ready } from "../ffi/reactor.ts";
 import { fdLimit } from "../ffi/resource_limits.ts";
 
 /** The machine. Nothing here waits. */
@@ -15,7 +16,12 @@ export interface Host {
   readonly userId: number;
   readonly groupId: number;
   monotonicNs(): bigint;
-  processExists(pid: number): boolean;
+  /** Where this process sees the ids of processes; 0 where that is unknown. */
+  readonly pidNamespace: bigint;
+  /** When a process started; null where there is none, or it has ended; 0 where that is unknown. */
+  processStart(pid: number): bigint | null;
+  /** Calls back once a process has ended, until that is disposed of; null where that cannot be. */
+  watchProcess(pid: number, ended: () => void): Disposable | null;
   /** Makes shared memory, zeroed. */
   readonly createMemory: MemoryAllocator;
   createEventFd(): Fd;
@@ -46,12 +52,26 @@ function createUserEventFd(): Fd {
   );
 }
 
+function watchProcess(pid: number, ended: () => void): Disposable | null {
+  const process = openProcess(pid);
+  if (process === null) return null;
+  const watch = reactor().watch(process, Ready.readable | Ready.once, ended);
+  return {
+    [Symbol.dispose]: () => {
+      watch.close();
+      process.close();
+    },
+  };
+}
+
 /** This machine. */
 export const systemHost: Host = {
   userId: uid(),
   groupId: gid(),
   monotonicNs,
-  processExists,
+  pidNamespace: pidNamespace(),
+  processStart,
+  watchProcess,
   createMemory,
   createEventFd: createUserEventFd,
   createPacketPipe,

@@ -100,7 +100,7 @@ async function send(
 ): Promise<void> {
   const { sessionId, scb } = table;
   const channels = new Map(table.records().map((record) => [record.info.channelName, record]));
-  await sendDump(connection, { sessionId, scb, channels }, patienceMs);
+  await sendDump(connection, { sessionId, scb, channels }, patienceMs, true);
   for (const { name, users, socket, state } of clients) {
     const { connection: part, fds } = connectionPart(socket, state);
     const value = { name, users: users.map(userPart), connection: part };
@@ -148,14 +148,14 @@ function lastPart(
   return {
     generation: replication?.generation ?? 0n,
     offset: BigInt(replication?.offset ?? 0),
-    unsettled: unsettled.map(({ channelName, id, pid }) => ({ channelName, id, processId: pid })),
+    unsettled: [...unsettled],
     leftChannels: [...leftChannels],
     multiplexers: [...multiplexers],
     accepted: BigInt(counters.accepted),
     connectionsPeak: BigInt(counters.connectionsPeak),
     requests: counts(counters.requestsByKind),
     pauses: BigInt(counters.pauses),
-    orphansReaped: BigInt(counters.orphansReaped),
+    orphansReaped: BigInt(table.orphansReaped),
     refusals: counts(Object.entries(counters.refusals.totals())),
   };
 }

@@ -10,7 +10,7 @@ import { type BufferLayout, DEFAULT_CHECKSUM_BYTES, type PhysicalChannel } from 
 import { type Answer, FdList } from "./answer.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel, type Target } from "./topology.ts";
-import type { Client, Publisher } from "./users.ts";
+import { type Client, findGranted, type Publisher } from "./users.ts";
 
 /** Most bytes of a checksum, and of metadata. */
 const PREFIX_PART_BYTES_MAX = 0xffff;
@@ -28,8 +28,8 @@ export function createPublisher(
   if (physical !== null) checkType(request.channelName, physical.type, request.type);
   checkQueueArena(target, request);
   checkAgreement(target, request);
-  checkOptions(physical, request);
   const orphan = findOrphan(target, request);
+  checkOptions(physical, request, orphan);
   if (orphan !== null) return reclaim(table, client, orphan, request);
 
   const numSlots = physical === null || physical.isPlaceholder ? request.numSlots : physical.layout.numSlots;
@@ -47,6 +47,7 @@ export function createPublisher(
       forTunnel: request.forTunnel,
       processId: request.processId,
       maxOutstandingSlotLeases: slotLeases,
+      requestToken: request.requestToken,
     });
     return respond(publisher);
   } catch (error) {
@@ -150,7 +151,11 @@ function checkAgreement({ channel, physical }: Target, request: CreatePublisherR
 }
 
 /** What the first publisher fixes for all who follow, on a multiplexer as a whole. */
-function checkOptions(physical: PhysicalChannel | null, request: CreatePublisherRequest): void {
+function checkOptions(
+  physical: PhysicalChannel | null,
+  request: CreatePublisherRequest,
+  orphan: Publisher | null,
+): void {
   const { maxPublishers, useSplitBuffers, splitBuffersOverBridge } = request;
   const name = physical?.name ?? (request.mux || request.channelName);
   const invalid = (text: string) => requestError("INVALID_ARGUMENT", text);
@@ -165,7 +170,7 @@ function checkOptions(physical: PhysicalChannel | null, request: CreatePublisher
       `Inconsistent max_publishers for publisher on channel ${name}: already ${known}, not ${maxPublishers}`,
     );
   }
-  if (request.publisherId < 0) checkLimit(physical, request);
+  if (request.publisherId < 0 && orphan === null) checkLimit(physical, request);
   const split = physical?.splitBuffers ?? null;
   if (split !== null && split.useSplitBuffers !== useSplitBuffers) {
     throw invalid(`Inconsistent split-buffer mode for publisher on channel ${name}`);
@@ -185,8 +190,11 @@ function checkLimit(
   );
 }
 
-function findOrphan({ channel }: Target, { publisherId }: CreatePublisherRequest): Publisher | null {
-  const publisher = channel?.publishers.get(publisherId);
+function findOrphan({ channel }: Target, request: CreatePublisherRequest): Publisher | null {
+  if (channel === null) return null;
+  const { publishers } = channel, { publisherId, requestToken } = request;
+  if (publisherId < 0) return findGranted(publishers.values(), requestToken);
+  const publisher = publishers.get(publisherId);
   return publisher?.client === null ? publisher : null;
 }
 

@@ -54,8 +54,13 @@ export interface ServerOptions {
   publishServerChannels?: boolean;
   /** From one statistics message to the next, in milliseconds. Default: 2000. */
   statisticsPeriodMs?: number;
-  /** How often to look for orphans whose process has died, in milliseconds. Default: 2000. */
+  /** How often to look for what processes left when they died, in milliseconds. Default: 2000. */
   orphanCheckMs?: number;
+  /**
+   * How long users that were recovered are kept whose clients do not come back, though their processes may live, in
+   * milliseconds; 0 for ever. Default: 0.
+   */
+  orphanGraceMs?: number;
   /** Who may connect beside root and the user that this process runs as. Default: nobody. */
   access?: AccessRules;
   /** How much clients may ask for. */
@@ -106,6 +111,7 @@ export class Server implements SessionOwner {
   readonly #channels: ServerChannels | null;
   #cancelOrphanCheck: () => void = () => {};
   #cancelAcceptRest: () => void = () => {};
+  #cancelGrace: () => void = () => {};
   #stopped: Promise<void> | null = null;
   /** The hand-over that is on its way; null for none. */
   #handOver: Promise<void> | null = null;
@@ -136,7 +142,7 @@ export class Server implements SessionOwner {
         timers,
       })
       : null;
-    this.#checkOrphans(timers);
+    this.#followOrphans(timers);
     this.#watch = system.watch(listener, Ready.readable, () => this.#accept());
     this.#loop = new LoopMonitor(system);
   }
@@ -299,6 +305,8 @@ export class Server implements SessionOwner {
     this.#watch.rearm(0);
     this.#cancelAcceptRest();
     this.#cancelOrphanCheck();
+    this.#cancelGrace();
+    table.leaveOrphans();
     this.#channels?.suspend();
     const clients = Array.from(this.#sessions, (session) => session.suspend());
     const replication = this.#replication?.suspend() ?? null;
@@ -347,14 +355,19 @@ export class Server implements SessionOwner {
     this.#channels?.resume();
     for (const session of this.#sessions) session.resume();
     this.#watch.rearm(Ready.readable);
-    this.#checkOrphans(this.options.timers ?? this.system);
+    this.#followOrphans(this.options.timers ?? this.system);
   }
 
-  /** Users of processes that died while no server was there. Nobody tells of them: it takes looking. */
+  #followOrphans(timers: Timers): void {
+    this.#checkOrphans(timers);
+    const { orphanGraceMs = 0 } = this.options;
+    if (orphanGraceMs > 0) this.#cancelGrace = timers.after(orphanGraceMs, () => this.table.dismissOrphans());
+  }
+
+  /** What dead processes left behind, of which nobody tells: it takes looking. */
   #checkOrphans(timers: Timers): void {
-    const removed = this.table.reapOrphans();
-    this.counters.orphansReaped += removed;
-    if (removed > 0) log.info("Removed {count} users whose process has died", { count: removed });
+    this.table.reapOrphans();
+    this.table.sweep();
     this.#cancelOrphanCheck = timers.after(
       this.options.orphanCheckMs ?? 2000,
       () => this.#checkOrphans(timers),
@@ -378,6 +391,7 @@ export class Server implements SessionOwner {
     this.#listener.close();
     this.#cancelOrphanCheck();
     this.#loop[Symbol.dispose]();
+    this.#cancelGrace();
     this.#channels?.close();
     for (const session of this.#sessions) session.abandon();
     const kept = this.keepsState && !forget;

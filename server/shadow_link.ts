@@ -12,7 +12,7 @@ import type { System } from "../ffi/system.ts";
 import { isWholeName } from "../ffi/unix_socket.ts";
 import { Connection, ProtocolError } from "../wire/connection.ts";
 import { type Position, replicationSocket } from "../wire/position.ts";
-import { sendEvent, type ShadowEventInit, tryReceiveEvent } from "../wire/shadow_link.ts";
+import { inOldProtocol, sendEvent, type ShadowEventInit, tryReceiveEvent } from "../wire/shadow_link.ts";
 import { channelEvents, closeDump, receiveDump, receiveHeader, type StateDump } from "../wire/state_dump.ts";
 import type { Journal } from "./journal.ts";
 import type { HandedLink, ReplicationSource, ShadowStatus, SyncReason } from "./replication.ts";
@@ -294,7 +294,7 @@ export class ShadowLink implements ShadowStatus {
     fds: readonly Fd[],
   ): void {
     if (connection.closed) return;
-    sendEvent(connection, resumable ? { ...event, offset: BigInt(this.#cursor) } : event, fds);
+    sendEvent(connection, resumable ? { ...event, offset: BigInt(this.#cursor) } : inOldProtocol(event), fds);
   }
 
   /** Takes the newest change, with its event. Sends it at once if nothing waits before it; the fds stay the caller's. */

@@ -16,7 +16,7 @@ import { DEFAULT_CHECKSUM_BYTES, DEFAULT_METADATA_BYTES, type PhysicalChannel } 
 import { retirementPipes, subscriberTriggers } from "./publisher_requests.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel } from "./topology.ts";
-import type { Client, Subscriber } from "./users.ts";
+import { type Client, findGranted, type Subscriber } from "./users.ts";
 
 /** The id that asks for a new subscriber. */
 const NEW = -1;
@@ -36,7 +36,9 @@ export function createSubscriber(
   const { channel: known, physical } = target;
   if (known !== null) checkType(channelName, known.physical.type, type);
   checkVirtuality(known, request, "subscriber");
-  if (request.subscriberId !== NEW) return comeBack(table, client, known, request);
+  const granted = findGranted(known?.subscribers.values() ?? [], request.requestToken);
+  const id = request.subscriberId === NEW ? granted?.id ?? NEW : request.subscriberId;
+  if (id !== NEW) return comeBack(table, client, known, id, request);
 
   checkOptions(physical, request);
   const activeMessages = Math.max(request.maxActiveMessages, 0);
@@ -71,6 +73,7 @@ export function createSubscriber(
       maxActiveMessages: activeMessages,
       subscriberQueueSize: request.subscriberQueueSize,
       processId: request.processId,
+      requestToken: request.requestToken,
     });
     return respond(subscriber);
   } catch (error) {
@@ -95,9 +98,10 @@ function comeBack(
   table: ChannelTable,
   client: Client,
   channel: Channel | null,
+  id: number,
   request: CreateSubscriberRequest,
 ): Answer {
-  const subscriber = channel?.subscribers.get(request.subscriberId);
+  const subscriber = channel?.subscribers.get(id);
   if (subscriber === undefined || (subscriber.client !== null && subscriber.client !== client)) {
     throw requestError("INTERNAL", "Invalid user id");
   }

@@ -192,14 +192,11 @@ class IncomingEstate implements Disposable {
     this.#dump = null;
     const table = this.#owned.use(rebuild(dump, host, { multiplexers: value.multiplexers }));
     table.addLeftovers({
-      unsettled: value.unsettled.map(({ channelName, id, processId }) => ({
-        channelName,
-        id,
-        pid: processId,
-      })),
+      unsettled: value.unsettled,
       leftChannels: value.leftChannels,
       multiplexers: value.multiplexers,
     });
+    table.orphansReaped = Number(value.orphansReaped);
     const clients = this.#clients.map(({ part: { name, users }, peer, connection }) => {
       const client = new Client(peer.pid);
       client.name = name;
@@ -250,7 +247,6 @@ function countersOf(value: HandOverServer): ServerCounters {
   counters.accepted = Number(value.accepted);
   counters.connectionsPeak = Number(value.connectionsPeak);
   counters.pauses = Number(value.pauses);
-  counters.orphansReaped = Number(value.orphansReaped);
   for (const [kind, count] of countsOf(value.requests)) counters.requested(kind, count);
   for (const [reason, count] of countsOf(value.refusals)) {
     counters.refusals.add(reason as RefusalReason, count);

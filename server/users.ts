@@ -13,6 +13,8 @@ import type { Channel } from "./channel.ts";
 export class Client {
   /** As the client said in `Init`; shown to people, believed by nobody. */
   name = "";
+  /** When its process started: see `processOf`. */
+  processStart: bigint | undefined;
   readonly users = new Set<User>();
 
   /** @param pid Its process as the kernel sees it; 0 where it lives in a pid namespace that this process cannot see. */
@@ -43,6 +45,18 @@ export interface Subscriber extends Member {
 }
 
 export type User = Publisher | Subscriber;
+
+/**
+ * An orphan that was created by a request with this token: the server died before it could say so, and the client asks
+ * again.
+ */
+export function findGranted<Kind extends User>(users: Iterable<Kind>, requestToken: bigint): Kind | null {
+  if (requestToken === 0n) return null;
+  for (const user of users) {
+    if (user.client === null && user.record.info.requestToken === requestToken) return user;
+  }
+  return null;
+}
 
 /** All fds of a user. */
 export function userFds(user: User): Fd[] {

@@ -274,7 +274,7 @@ export class Shadow implements Disposable {
     link.reading = true;
     this.#hearOut();
     using snapshot = this.#generations.snapshot(link.door.previous);
-    await sendDump(link.connection, snapshot, this.#options.stallMs);
+    await sendDump(link.connection, snapshot, this.#options.stallMs, link.door.onRequest);
     link.reading = false;
     if (link.connection.closed) return;
     this.counters.dumpsSent++;

@@ -59,10 +59,15 @@ export class Program implements AsyncDisposable {
     return new Program(name, "/bin/sh", ["-c", 'trap "" PIPE; exec "$@"', name, path, ...args], env);
   }
 
-  /** Starts a program of this repository, with only the permissions that it needs. */
-  static deno(path: string, args: string[], permissions = ["--allow-ffi"]): Program {
+  /**
+   * Starts a program of this repository, with only the permissions that it needs.
+   *
+   * @param wrapper A command that runs another one, such as `unshare`.
+   */
+  static deno(path: string, args: string[], permissions = ["--allow-ffi"], wrapper: string[] = []): Program {
     const run = ["run", "--no-prompt", "--config", inRepository("deno.json"), ...permissions];
-    return Program.start(Deno.execPath(), [...run, inRepository(path), ...args]);
+    const [command, ...rest] = [...wrapper, Deno.execPath(), ...run, inRepository(path), ...args];
+    return Program.start(command, rest);
   }
 
   get pid(): number {

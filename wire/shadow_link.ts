@@ -66,6 +66,14 @@ function withItsFds(
   return null;
 }
 
+/** An event without what only ours say of users: for a link that speaks the old protocol. */
+export function inOldProtocol(message: ShadowEventInit): ShadowEventInit {
+  const { event } = message;
+  if (event?.case !== "addPublisher" && event?.case !== "addSubscriber") return message;
+  const value = { ...event.value, processStart: 0n, pidNamespace: 0n, requestToken: 0n };
+  return { event: { case: event.case, value } as NonNullable<ShadowEventInit["event"]> };
+}
+
 /** Sends an event, and the frame of its fds if it has any. */
 export function sendEvent(connection: Connection, event: ShadowEventInit, fds: readonly Fd[] = []): void {
   const message = create(ShadowEventSchema, event);

@@ -17,7 +17,7 @@ import type {
 } from "../proto/subspace_pb.ts";
 import { type Connection, type Incoming, ProtocolError } from "./connection.ts";
 import { NOWHERE, type Position } from "./position.ts";
-import { receiveEvent, sendEvent, type ShadowEventInit } from "./shadow_link.ts";
+import { inOldProtocol, receiveEvent, sendEvent, type ShadowEventInit } from "./shadow_link.ts";
 
 /** A publisher and its fds. */
 export interface PublisherRecord {
@@ -133,16 +133,18 @@ const AHEAD_BYTES = 16 * 1024;
  *
  * @param channels Must not change until the promise resolves.
  * @param stallMs A reader that takes nothing for so long is dropped: see the connection's `failure`.
+ * @param extended Whether the reader is one of ours, and gets what the old protocol does not have.
  */
 export async function sendChannels(
   connection: Connection,
   channels: Iterable<ChannelRecord>,
   stallMs: number,
+  extended = false,
 ): Promise<void> {
   for (const channel of channels) {
     for (const [event, fds] of channelEvents(channel)) {
       if (connection.closed) return;
-      sendEvent(connection, event, fds);
+      sendEvent(connection, extended ? event : inOldProtocol(event), fds);
       if (connection.outboundBytes > AHEAD_BYTES) await connection.drained(stallMs);
     }
   }
@@ -180,12 +182,18 @@ export async function receiveHeader(
  *
  * @param dump Must not change until the promise resolves.
  * @param stallMs A reader that takes nothing for so long is dropped: see the connection's `failure`.
+ * @param extended As for `sendChannels`.
  */
-export async function sendDump(connection: Connection, dump: StateDump, stallMs: number): Promise<void> {
+export async function sendDump(
+  connection: Connection,
+  dump: StateDump,
+  stallMs: number,
+  extended = false,
+): Promise<void> {
   const sessionId = dump.scb === null ? 0n : dump.sessionId;
   const value = { sessionId, numChannels: dump.channels.size };
   sendEvent(connection, { event: { case: "stateDump", value } }, dump.scb === null ? [] : [dump.scb]);
-  await sendChannels(connection, dump.channels.values(), stallMs);
+  await sendChannels(connection, dump.channels.values(), stallMs, extended);
   sendEvent(connection, { event: { case: "stateDone", value: {} } });
   await connection.drained(stallMs);
 }

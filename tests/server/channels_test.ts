@@ -276,10 +276,10 @@ test("the id of a publisher that died among the queues is free when its process 
   await until("the client is gone", () => server.numClients === 1);
   const next = await client.createPublisher("c", traits);
   assert.notEqual(next.publisherId, publisherId, "its process lives: it may still be writing");
-  server.table.reapOrphans();
+  server.table.sweep();
   assert.equal(registry.hazard(publisherId), 1);
   registry.setHazard(publisherId, 0);
-  server.table.reapOrphans();
+  server.table.sweep();
   assert.equal((await client.createPublisher("c", traits)).publisherId, publisherId);
 });
 
@@ -302,9 +302,9 @@ test("a reference that a subscriber left when it died is freed, and those of the
   dies.close();
   await until("the client is gone", () => server.numClients === 1);
   assert.equal(held(), 2);
-  server.table.reapOrphans();
+  server.table.sweep();
   assert.equal(held(), 2, "it may be a living subscriber's, who is about to note it");
-  server.table.reapOrphans();
+  server.table.sweep();
   assert.equal(held(), 1, "the other subscriber's, which is noted");
   subscriber.release(subscriber.slotId);
   assert.equal(held(), 0);

@@ -99,3 +99,15 @@ export function describe(records: Iterable<ChannelRecord>): unknown {
 function inOrder<Row extends [number | string, ...unknown[]]>(rows: Row[]): Row[] {
   return rows.sort(([a], [b]) => a < b ? -1 : 1);
 }
+
+/** Described state, as a shadow's own socket gives it: without what only ours say. */
+export function inOldProtocol(state: unknown): unknown {
+  const copy = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(copy);
+    if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
+    const members = Object.entries(value).map(([name, member]) => [name, copy(member)]);
+    const ours = ["processStart", "pidNamespace", "requestToken"].filter((name) => name in value);
+    return { ...Object.fromEntries(members), ...Object.fromEntries(ours.map((name) => [name, 0n])) };
+  };
+  return copy(state);
+}

@@ -134,7 +134,7 @@ twoLives(
       "of nobody we know",
     ]);
   },
-  { host: { ...systemHost, processExists: () => false } },
+  { host: { ...systemHost, processStart: () => null } },
 );
 
 twoLives(

@@ -1,0 +1,6 @@
+/** Requests that may have to be repeated. */
+
+/** A number for a request that makes something: should the server die, one that it has granted is not granted twice. */
+export function requestToken(): bigint {
+  return crypto.getRandomValues(new BigUint64Array(1))[0];
+}
