@@ -63,5 +63,6 @@ export type { SubscriberOptions } from "./client/subscriber_options.ts";
 export type { SyncWaitOptions, WaitOptions } from "./client/waiter.ts";
 export { type ChecksumFunction, crc32, crc32c } from "./shm/checksum.ts";
 export type { SplitBufferAllocator, SplitBufferMapper, SplitMemory, SplitSlot } from "./shm/split_memory.ts";
+export { sharedMemory } from "./shm/arena.ts";
 export { LeaseError } from "./shm/publishing.ts";
 export { ProtocolError } from "./wire/connection.ts";

@@ -10,7 +10,7 @@ const SLOTS = 32;
 interface Stream {
   readonly subject: Subject;
   readonly bytes: number;
-  /** Whether the payload is written and read, every byte of it (ours copies it out, C++ sums it up); or its first four. */
+  /** Whether the payload is written and read, every byte of it (memset, and a sum by SIMD instructions); or its first four. */
   readonly payload: "whole" | "touched";
   /** How ours wait. C++ blocks. */
   readonly way: "blocking" | "async";

@@ -85,6 +85,17 @@ export class Message<Value = Uint8Array> implements Disposable {
     return this.#end.prefixOf(this.#buffer, this.#slotId);
   }
 
+  /**
+   * Where it is in `sharedMemory()`, for WebAssembly modules of your own, good while it is held. As with
+   * `data`, writing there kills the process.
+   *
+   * @throws {Error} If the channel has split buffers.
+   * @throws {RangeError} If the messages of this process do not fit into the 4 GiB of that memory.
+   */
+  get address(): number {
+    return this.#end.addressOf(this.#buffer, this.#slotId);
+  }
+
   /** The metadata that goes with it. To be read while it is held. */
   get metadata(): Uint8Array<ArrayBuffer> {
     return this.#end.metadataOf(this.#buffer, this.#slotId);

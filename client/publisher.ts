@@ -100,6 +100,16 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
   }
 
   /**
+   * Where `getBuffer`'s buffer is in `sharedMemory()`, to be written by WebAssembly modules of your own.
+   *
+   * @throws {Error} If the channel has split buffers.
+   * @throws {RangeError} If the messages of this process do not fit into the 4 GiB of that memory.
+   */
+  get address(): number {
+    return this.#lent?.address ?? this.#withoutBuffer();
+  }
+
+  /**
    * What the allocator that made `getBuffer`'s buffer calls its memory: see `PublisherOptions.splitBuffers`. null where
    * none did.
    */

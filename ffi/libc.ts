@@ -43,6 +43,7 @@ const library = Deno.dlopen("libc.so.6", {
   memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   mmap_at: { name: "mmap", parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "usize" },
+  mremap: { parameters: ["usize", "usize", "usize", "i32", "usize"], result: "usize" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
   open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
   opendir: { parameters: ["buffer"], result: "pointer" },

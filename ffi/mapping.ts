@@ -10,6 +10,8 @@ const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
+const MREMAP_MAYMOVE = 1;
+const MREMAP_FIXED = 2;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 
 /** Bytes in a page of memory. */
@@ -69,6 +71,20 @@ export class Mapping implements Disposable {
   pointer(offset = 0): Deno.PointerObject {
     if (this.#pointer === null) throw new Error("Cannot take an address: the memory is unmapped");
     return Deno.UnsafePointer.offset(this.#pointer, offset)!;
+  }
+
+  /**
+   * Maps the same memory once more, as readable and writable as it is here, over memory that the caller owns.
+   *
+   * @param address Where, page-aligned. What is there is to be taken back with `unmapFixed`.
+   * @throws {SystemError} If the kernel refuses.
+   */
+  mapAgain(address: bigint): void {
+    // Moving none of a shared mapping's pages leaves it where it is, and makes another one (mremap(2)).
+    const from = Deno.UnsafePointer.value(this.pointer()), flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+    if (libc.mremap(from, 0n, BigInt(this.byteLength), flags, address) === MAP_FAILED) {
+      throw new SystemError(`map ${this.byteLength} bytes of shared memory again`, errno());
+    }
   }
 
   unmap(): void {

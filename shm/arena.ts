@@ -8,7 +8,7 @@
  */
 
 import type { Fd } from "../ffi/fd.ts";
-import { mapFixed, type MapOptions, PAGE_BYTES, unmapFixed } from "../ffi/mapping.ts";
+import { mapFixed, type MapOptions, type Mapping, PAGE_BYTES, unmapFixed } from "../ffi/mapping.ts";
 import type { CoreExports } from "./core_exports.ts";
 import { coreWasm } from "./core_wasm.ts";
 import { Ranges } from "./ranges.ts";
@@ -22,7 +22,8 @@ const PAGES_FROM_BYTES = 256 * 1024;
 
 /** The arena of the process. */
 export class Arena {
-  readonly #memory: WebAssembly.Memory;
+  /** To be imported by whatever works on it. */
+  readonly memory: WebAssembly.Memory;
   readonly #base: bigint;
   readonly #structs = new Ranges(STRUCTS_START, STRUCTS_END, 64);
   readonly #pages = new Ranges(STRUCTS_END, ARENA_BYTES, PAGE_BYTES);
@@ -37,21 +38,21 @@ export class Arena {
   constructor() {
     const pages = ARENA_BYTES / WASM_PAGE_BYTES;
     try {
-      this.#memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+      this.memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
     } catch (cause) {
       throw new Error(
         "Cannot reserve 4 GiB of address space for control blocks: raise the limit (ulimit -v) of this process",
         { cause },
       );
     }
-    this.buffer = this.#memory.buffer as ArrayBuffer;
+    this.buffer = this.memory.buffer as ArrayBuffer;
     this.u8 = new Uint8Array(this.buffer);
     this.i32 = new Int32Array(this.buffer);
     this.u32 = new Uint32Array(this.buffer);
     this.view = new DataView(this.buffer);
     this.#base = Deno.UnsafePointer.value(Deno.UnsafePointer.of(this.u8));
     const instance = new WebAssembly.Instance(new WebAssembly.Module(coreWasm), {
-      env: { memory: this.#memory },
+      env: { memory: this.memory },
     });
     this.core = instance.exports as unknown as CoreExports;
   }
@@ -66,6 +67,23 @@ export class Arena {
     const address = this.#takePages(byteLength);
     try {
       mapFixed(this.#base + BigInt(address), fd, byteLength, options);
+    } catch (error) {
+      this.#pages.give(address, byteLength);
+      throw error;
+    }
+    return new ArenaMapping(address, byteLength, () => this.#givePages(address, byteLength));
+  }
+
+  /**
+   * Maps what is mapped elsewhere here as well, so that WebAssembly can get at it.
+   *
+   * @throws {RangeError} If the arena has no room left.
+   * @throws {SystemError} If the kernel refuses.
+   */
+  mapAgain(mapping: Mapping): ArenaMapping {
+    const { byteLength } = mapping, address = this.#takePages(byteLength);
+    try {
+      mapping.mapAgain(this.#base + BigInt(address));
     } catch (error) {
       this.#pages.give(address, byteLength);
       throw error;
@@ -140,6 +158,17 @@ let shared: Arena | undefined;
 /** Takes another arena for this process, before anything is mapped: for simulations, whose memory is no file. */
 export function useArena(arena: Arena): void {
   shared = arena;
+}
+
+/**
+ * The WebAssembly memory that messages are in, at `Message.address`: for modules of your own, which import it and work
+ * on messages where they are. Declare it as `(memory 1 65536)`.
+ *
+ * It is the memory of this library's own core too, so a module must write only where it was given an address, and have
+ * no data of its own.
+ */
+export function sharedMemory(): WebAssembly.Memory {
+  return arena().memory;
 }
 
 /** The arena of this process (of this thread, where there are workers), made on first use. */

@@ -31,6 +31,8 @@ export interface BufferMemory {
   prefix(slotId: number): PrefixPlace;
   /** What a user's allocator calls the memory of a slot; null where none made it. */
   handle(slotId: number): bigint | null;
+  /** Where a slot's payload is in the arena, mapped there on first use; null where it cannot be. */
+  address(slotId: number): number | null;
   /** Whether it stays mapped until its channel's end is closed. */
   readonly stays: boolean;
   /** Takes the memory from under all views, which are empty then. */

@@ -90,6 +90,20 @@ export class MessageBuffers implements Disposable {
     return buffer.parts[slotId] ??= this.#makeParts(buffer, slotId);
   }
 
+  /**
+   * Where a slot's payload is in the arena. It is mapped there when somebody asks.
+   *
+   * @throws {Error} If it cannot be, as it is a split buffer.
+   * @throws {RangeError} If the arena has no room left.
+   */
+  address(index: number, slotId: number): number {
+    const address = mapped(this.#buffers[index]).address(slotId);
+    if (address !== null) return address;
+    throw new Error(
+      `Cannot tell an address on channel ${this.#options.resolvedName}: its buffers are split, and in no WebAssembly memory`,
+    );
+  }
+
   /** What a user's allocator calls the memory of a slot; null where none made it. */
   handle(index: number, slotId: number): bigint | null {
     return mapped(this.#buffers[index]).handle(slotId);

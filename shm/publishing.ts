@@ -215,6 +215,16 @@ export class PublishingEnd implements Disposable {
     ).metadata;
   }
 
+  /** Where the slot held is in the arena: see `MessageBuffers.address`; null without one. */
+  get address(): number | null {
+    if (this.#disposed || !this.#holdsSlot) return null;
+    const u32 = this.#u32, word = this.#word;
+    return this.#buffers.address(
+      u32[word + PublisherStruct.bufferIndex / 4],
+      u32[word + PublisherStruct.slotId / 4],
+    );
+  }
+
   /** Slots leased. */
   get numLeases(): number {
     return this.#numLeases;

@@ -169,6 +169,11 @@ export class ReadingEnd implements Disposable {
     return this.#buffers.parts(bufferIndex, slotId).metadata;
   }
 
+  /** Where a message held is in the arena: see `MessageBuffers.address`. */
+  addressOf(bufferIndex: number, slotId: number): number {
+    return this.#buffers.address(bufferIndex, slotId);
+  }
+
   /** What a user's allocator calls the memory of a message held; null where none made it. */
   handleOf(bufferIndex: number, slotId: number): bigint | null {
     return this.#buffers.handle(bufferIndex, slotId);

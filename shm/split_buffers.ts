@@ -341,6 +341,10 @@ class SplitBuffer implements BufferMemory {
     return this.slots[slotId].handle;
   }
 
+  address(): null {
+    return null;
+  }
+
   unmap(): void {
     this.gone?.();
     this.prefixes.unmap();

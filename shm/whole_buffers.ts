@@ -4,6 +4,7 @@ import type { Fd } from "../ffi/fd.ts";
 import { Mapping } from "../ffi/mapping.ts";
 import { openNamed, setMode, setOwner, truncate, unlinkNamed } from "../ffi/memory_object.ts";
 import { pollSync } from "../ffi/poll.ts";
+import { arena, type ArenaMapping } from "./arena.ts";
 import {
   BUFFER_MODE,
   type BufferMemory,
@@ -66,6 +67,7 @@ export class WholeBuffers implements BufferSource {
 
 class WholeBuffer implements BufferMemory {
   readonly stays = false;
+  #again: ArenaMapping | null = null;
 
   constructor(
     readonly mapping: Mapping,
@@ -86,7 +88,13 @@ class WholeBuffer implements BufferMemory {
     return null;
   }
 
+  address(slotId: number): number {
+    const { address } = this.#again ??= arena().mapAgain(this.mapping);
+    return address + (this.prefixBytes + this.slotBytes) * slotId + this.prefixBytes;
+  }
+
   unmap(): void {
+    this.#again?.unmap();
     this.mapping.unmap();
   }
 }
