@@ -176,6 +176,8 @@ export class ChannelTable implements ReplicationSource, Disposable {
     }
     try {
       const counters = this.systemBlock.counters(id);
+      // A server that died while it removed a channel may have left some.
+      counters.clear();
       const { layout, queueArenaBytes } = shape;
       const block = { channelName: name, numSlots: layout.numSlots, queueArenaBytes };
       const blocks = ControlBlocks.create(block, counters, this.host.createMemory);
