@@ -10,7 +10,7 @@ import { type BufferLayout, DEFAULT_CHECKSUM_BYTES, type PhysicalChannel } from 
 import { type Answer, FdList } from "./answer.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel, type Target } from "./topology.ts";
-import { type Client, findGranted, type Publisher } from "./users.ts";
+import { type Client, findGranted, isOrphanOf, type Publisher } from "./users.ts";
 
 /** Most bytes of a checksum, and of metadata. */
 const PREFIX_PART_BYTES_MAX = 0xffff;
@@ -28,7 +28,7 @@ export function createPublisher(
   if (physical !== null) checkType(request.channelName, physical.type, request.type);
   checkQueueArena(target, request);
   checkAgreement(target, request);
-  const orphan = findOrphan(target, request);
+  const orphan = findOrphan(target, client, request);
   checkOptions(physical, request, orphan);
   if (orphan !== null) return reclaim(table, client, orphan, request);
 
@@ -190,12 +190,12 @@ function checkLimit(
   );
 }
 
-function findOrphan({ channel }: Target, request: CreatePublisherRequest): Publisher | null {
+function findOrphan({ channel }: Target, client: Client, request: CreatePublisherRequest): Publisher | null {
   if (channel === null) return null;
   const { publishers } = channel, { publisherId, requestToken } = request;
   if (publisherId < 0) return findGranted(publishers.values(), requestToken);
   const publisher = publishers.get(publisherId);
-  return publisher?.client === null ? publisher : null;
+  return publisher !== undefined && isOrphanOf(publisher, client) ? publisher : null;
 }
 
 function reclaim(

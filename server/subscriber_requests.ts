@@ -16,7 +16,7 @@ import { DEFAULT_CHECKSUM_BYTES, DEFAULT_METADATA_BYTES, type PhysicalChannel } 
 import { retirementPipes, subscriberTriggers } from "./publisher_requests.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel } from "./topology.ts";
-import { type Client, findGranted, type Subscriber } from "./users.ts";
+import { type Client, findGranted, isOrphanOf, type Subscriber } from "./users.ts";
 
 /** The id that asks for a new subscriber. */
 const NEW = -1;
@@ -102,7 +102,7 @@ function comeBack(
   request: CreateSubscriberRequest,
 ): Answer {
   const subscriber = channel?.subscribers.get(id);
-  if (subscriber === undefined || (subscriber.client !== null && subscriber.client !== client)) {
+  if (subscriber === undefined || (subscriber.client !== client && !isOrphanOf(subscriber, client))) {
     throw requestError("INTERNAL", "Invalid user id");
   }
   applyType(table, subscriber.channel.physical, request.type);

@@ -5,7 +5,7 @@ import type { Channel } from "./channel.ts";
 import type { ChannelShape, ChannelTable } from "./channel_table.ts";
 import type { PhysicalChannel } from "./physical_channel.ts";
 import { RequestError, requestError } from "./request_error.ts";
-import type { Client, User } from "./users.ts";
+import { type Client, isOrphanOf, type User } from "./users.ts";
 
 /** What a client calls a channel. */
 export interface Address {
@@ -108,9 +108,10 @@ export function checkType(channelName: string, known: Uint8Array, type: Uint8Arr
   );
 }
 
-/** Checks that nobody but its own client removes a user. One whose client is not back yet may be anybody's. */
-export function checkOwner({ client, kind, id, channel }: User, asking: Client): void {
-  if (client === null || client === asking) return;
+/** Checks that nobody but its own client removes a user. */
+export function checkOwner(user: User, asking: Client): void {
+  const { client, kind, id, channel } = user;
+  if (client === asking || isOrphanOf(user, asking)) return;
   throw requestError(
     "PERMISSION_DENIED",
     `${kind} ${id} on channel ${channel.name} belongs to another client`,

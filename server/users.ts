@@ -58,6 +58,16 @@ export function findGranted<Kind extends User>(users: Iterable<Kind>, requestTok
   return null;
 }
 
+/**
+ * Whether a user waits for its client, and that may be this one. An id that a client still has from before may be
+ * another's by now: it belongs to the process that it was given to, as far as that is known.
+ */
+export function isOrphanOf({ client, record }: User, { pid }: Client): boolean {
+  if (client !== null) return false;
+  const owner = record.info.processId;
+  return owner === 0n || pid === 0 || owner === BigInt(pid);
+}
+
 /** All fds of a user. */
 export function userFds(user: User): Fd[] {
   return user.kind === "publisher" ? publisherFds(user.record) : subscriberFds(user.record);
