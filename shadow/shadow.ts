@@ -96,6 +96,7 @@ export class Shadow implements Disposable {
   readonly #links = new Set<Link>();
   #writer: Link | null = null;
   readonly #store: FdStore | null;
+  #hearing = false;
   readonly #readers: AccessPolicy;
   readonly #writers: AccessPolicy;
   /** What this shadow did, and what it refused. */
@@ -184,6 +185,11 @@ export class Shadow implements Disposable {
     return this.#generations.position;
   }
 
+  /** Whether a server is still sending what it has: `state` is what the one before had then. */
+  get filling(): boolean {
+    return this.#generations.filling;
+  }
+
   /** How many servers and readers are connected. */
   get connections(): number {
     return this.#links.size;
@@ -246,17 +252,26 @@ export class Shadow implements Disposable {
     else this.#sendState(link).catch((error) => connection.close(error));
   }
 
-  #sendPosition({ connection, door }: Link): void {
-    this.#hearOut();
+  #sendPosition(link: Link): void {
+    const { connection, door } = link;
+    this.#hearOut(link);
     const { state, previous, position } = this.#generations;
     const shown = door.previous && previous !== null;
     // What is kept aside is nobody's to go on with.
     sendHeader(connection, shown ? previous : state, shown ? { ...NOWHERE, complete: true } : position);
   }
 
-  /** A server that was killed may have sent more than was read: its successor must see that. */
-  #hearOut(): void {
-    if (this.#writer !== null) this.#readAllOf(this.#writer);
+  /**
+   * A server that was killed may have sent more than was read: its successor must see that.
+   *
+   * @param except Whoever is being listened to, or answered, now.
+   */
+  #hearOut(except: Link): void {
+    if (this.#hearing) return;
+    this.#hearing = true;
+    // Whoever is not the writer may have sent its first word since, or all of them.
+    for (const link of [...this.#links]) if (link !== except) this.#readAllOf(link);
+    this.#hearing = false;
   }
 
   #dropOldest(): void {
@@ -272,7 +287,7 @@ export class Shadow implements Disposable {
   async #sendState(link: Link): Promise<void> {
     if (link.reading) throw new ProtocolError("Cannot send the state: it is on its way already");
     link.reading = true;
-    this.#hearOut();
+    this.#hearOut(link);
     using snapshot = this.#generations.snapshot(link.door.previous);
     await sendDump(link.connection, snapshot, this.#options.stallMs, link.door.onRequest);
     link.reading = false;
@@ -383,12 +398,12 @@ export class Shadow implements Disposable {
     sendEvent(link.connection, { event: { case: "answer", value: { error } } });
   }
 
-  #checkMayChange({ mayWrite, peer }: Link, what: "rollback" | "forget"): void {
-    if (!mayWrite) {
+  #checkMayChange(link: Link, what: "rollback" | "forget"): void {
+    if (!link.mayWrite) {
       this.counters.refusals.count("write_access", this.#system.monotonicNs());
-      throw new Error(`${peer} may read only; name it in --allow_server_user`);
+      throw new Error(`${link.peer} may read only; name it in --allow_server_user`);
     }
-    this.#hearOut();
+    this.#hearOut(link);
     if (what === "rollback" && this.#writer !== null) {
       throw new Error(
         "a server is connected, and would go on with what is not there any more; stop it first",
@@ -408,7 +423,7 @@ export class Shadow implements Disposable {
     if (event.case !== "init" && event.case !== "resume") {
       throw new ProtocolError(`Cannot accept ${event.case} before init`);
     }
-    this.#hearOut();
+    this.#hearOut(link);
     if (event.case === "resume") this.#generations.checkResumable(event.value.position ?? NOWHERE);
     if (this.#writer !== null) {
       throw new ProtocolError(
