@@ -10,7 +10,7 @@ import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { System } from "../ffi/system.ts";
 import type { Response } from "../proto/subspace_pb.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
-import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
+import { Connection, CutOffError, type Incoming, ProtocolError } from "../wire/connection.ts";
 import { ClosedError, ConnectionError } from "./errors.ts";
 
 /** A request to be sent. */
@@ -55,6 +55,9 @@ const RETRY_MS_MIN = 5;
 /** Trying costs some 10 µs, and whoever waits for a server wants it at once. */
 const RETRY_MS_MAX = 50;
 
+/** Servers that may be killed inside an answer, one after the other, before what they send counts as nonsense. */
+const CUT_OFF_MAX = 3;
+
 /** A link to a server, made again whenever it breaks. */
 export class ServerLink {
   readonly #socketName: string;
@@ -69,6 +72,8 @@ export class ServerLink {
   #retryMs = RETRY_MS_MIN;
   #retryAt = 0;
   #cancelRetry: () => void = () => {};
+  /** Connections in a row that ended inside an answer. */
+  #cutOff = 0;
   #pumping = false;
   #closed = false;
 
@@ -183,6 +188,7 @@ export class ServerLink {
       exchange?.settle(error);
       return;
     }
+    if (this.greeted) this.#cutOff = 0;
     exchange.settle(answer);
     this.#sendWaiting();
   }
@@ -216,7 +222,10 @@ export class ServerLink {
     this.#greetedAt = -1;
     this.#failure = reason;
     const unanswered = this.#inFlight.splice(0);
-    const repeat = (exchange: Exchange) => exchange.repeat && !(reason instanceof ProtocolError);
+    // Who has sent what makes no sense is not asked again; who was killed while it answered has a successor.
+    const killed = reason instanceof CutOffError && ++this.#cutOff <= CUT_OFF_MAX;
+    const hopeless = reason instanceof ProtocolError && !killed;
+    const repeat = (exchange: Exchange) => exchange.repeat && !hopeless;
     this.#waiting.unshift(...unanswered.filter(repeat));
     this.#retryLater();
     for (const exchange of unanswered) if (!repeat(exchange)) exchange.settle(reason);

@@ -26,6 +26,9 @@ export class ProtocolError extends Error {
   }
 }
 
+/** The stream ended inside a message: the peer died while it sent, or does not know the protocol. */
+export class CutOffError extends ProtocolError {}
+
 /** Bounds of one connection. */
 export interface ConnectionLimits {
   /** Longest message accepted, in bytes. Default: 64 MiB. */
@@ -331,7 +334,7 @@ export class Connection implements Disposable {
 
   #endOfStream(): void {
     const inside = this.#end > this.#start || this.#pending !== null;
-    this.close(inside ? new ProtocolError("Cannot receive: the stream ended inside a message") : null);
+    this.close(inside ? new CutOffError("Cannot receive: the stream ended inside a message") : null);
   }
 
   /**
