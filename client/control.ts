@@ -92,7 +92,10 @@ export class Control {
   readonly #link: ServerLink;
   readonly #options: ControlOptions;
   readonly #system: System;
-  readonly #handles = new Set<Handle>();
+  /** Each with the value of `#memory` when a server gave it the id that it has; 0 if that means nothing any more. */
+  readonly #handles = new Map<Handle, number>();
+  /** Grows with every server that answers without what its predecessor knew: ids of before mean nothing to it. */
+  #memory = 0;
   /** Removals without an answer yet: pointless once the server has lost its memory. */
   readonly #removals = new Set<Exchange>();
   #session: Session | null = null;
@@ -235,7 +238,7 @@ export class Control {
           throw new ClosedError(`Cannot create a ${handle.title}: the client was closed`);
         }
         handle.adopt(answer);
-        this.#handles.add(handle);
+        this.#handles.set(handle, this.#memory);
       },
       (answer) => this.#undo(handle, answer),
     );
@@ -247,7 +250,7 @@ export class Control {
     } catch {
       return; // There is nothing to be undone.
     }
-    this.remove(handle);
+    this.sendRemoval(handle.removeRequest());
     handle.release();
   }
 
@@ -276,7 +279,10 @@ export class Control {
 
   /** Makes the server forget a handle. Resolves when it has, or cannot be told now. */
   remove(handle: Handle): Promise<void> {
+    const known = this.#handles.get(handle) === this.#memory;
     this.#handles.delete(handle);
+    // If not, its id may be somebody else's by now; the one that it is to get is removed as soon as it is here.
+    if (!known) return Promise.resolve();
     return this.sendRemoval(handle.removeRequest());
   }
 
@@ -312,14 +318,19 @@ export class Control {
     const sameServer = serverPid !== 0 && serverPid === this.#serverPid && serverPid !== this.#system.pid;
     const remembers = before?.scb === this.#session.scb && before.id === this.#session.id && !sameServer;
     this.#serverPid = serverPid;
+    // Before all else: a server with an old copy may know nothing of those ids, and give them away again.
+    const removals = [...this.#removals].filter((removal) => this.#link.withdraw(removal));
     if (!remembers) {
-      for (const exchange of [...this.#removals]) {
-        if (this.#link.withdraw(exchange)) exchange.settle(new ConnectionError("Cannot remove: it is gone"));
+      this.#memory++;
+      for (const removal of removals.splice(0)) {
+        removal.settle(new ConnectionError("Cannot remove: it is gone"));
       }
     }
     const attachment: Attachment = { outstanding: this.#handles.size, recreated: new Set(), failed: [] };
     if (attachment.outstanding === 0) this.#attached(attachment, before !== null);
-    return [...this.#handles].map((handle) => this.#attach(handle, remembers, attachment));
+    const attach = ([handle, memory]: [Handle, number]) =>
+      this.#attach(handle, memory === this.#memory, attachment);
+    return [...removals, ...Array.from(this.#handles, attach)];
   }
 
   #attach(handle: Handle, keepId: boolean, attachment: Attachment): Exchange {
@@ -335,8 +346,10 @@ export class Control {
       }
       try {
         if (!handle.adopt(outcome)) attachment.recreated.add(handle.channel);
+        this.#handles.set(handle, this.#memory);
       } catch (error) {
         if (keepId && error instanceof RequestError) {
+          this.#handles.set(handle, 0);
           return this.#link.exchange(this.#attach(handle, false, attachment));
         }
         this.#handles.delete(handle);
@@ -388,7 +401,7 @@ export class Control {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const removals = [...this.#handles].map((handle) => {
+    const removals = [...this.#handles.keys()].map((handle) => {
       const removed = this.remove(handle);
       handle.release();
       return removed;
@@ -403,7 +416,7 @@ export class Control {
   /** Closes everything at once; the server removes what is left when it sees the socket closed. */
   abort(): void {
     this.#closed = true;
-    for (const handle of [...this.#handles]) {
+    for (const handle of [...this.#handles.keys()]) {
       this.remove(handle);
       handle.release();
     }
