@@ -35,6 +35,8 @@ export interface ShadowPatience {
 
 /** How soon connecting is tried again where a shadow has too many connections waiting. */
 const CONNECT_RETRY_MS = 10;
+/** A limit of time is waited for in so many parts. */
+const LIMIT_PARTS = 10;
 /** What may be on the way to a shadow before the rest stays in the journal. */
 const AHEAD_BYTES = 64 * 1024;
 
@@ -120,7 +122,7 @@ export class ShadowLink implements ShadowStatus {
     } catch (error) {
       return warn("Failed to connect to", error);
     }
-    const cancelLimit = this.#limit(connection, deadline);
+    const cancelLimit = this.#limit(connection);
     try {
       const heard = await hear(connection, resumable);
       if (!quiet) sayReceived(heard.sessionId, heard.numChannels);
@@ -136,7 +138,7 @@ export class ShadowLink implements ShadowStatus {
   /** Takes the state that an offer is about; the caller owns it. */
   async take({ connection, dump }: Offer): Promise<StateDump> {
     if (dump !== null) return dump;
-    const cancelLimit = this.#limit(connection, this.system.monotonicMs() + this.#patience.dumpMs);
+    const cancelLimit = this.#limit(connection);
     try {
       sendEvent(connection, { event: { case: "requestState", value: {} } });
       return await receiveDump(connection);
@@ -145,12 +147,19 @@ export class ShadowLink implements ShadowStatus {
     }
   }
 
-  /** Returns how to lift the limit. */
-  #limit(connection: Connection, deadline: number): () => void {
-    return this.system.after(
-      deadline - this.system.monotonicMs(),
-      () => connection.close(new ProtocolError(`it was not complete within ${this.#patience.dumpMs} ms`)),
-    );
+  /**
+   * Limits how long a shadow may take. Time in which this process was stopped hardly counts: what came meanwhile is
+   * still to be read. Returns how to lift the limit.
+   */
+  #limit(connection: Connection): () => void {
+    const { dumpMs } = this.#patience;
+    const wait = (parts: number): () => void =>
+      this.system.after(dumpMs / LIMIT_PARTS, () => {
+        if (parts > 1) cancel = wait(parts - 1);
+        else connection.close(new ProtocolError(`it was not complete within ${dumpMs} ms`));
+      });
+    let cancel = wait(LIMIT_PARTS);
+    return () => cancel();
   }
 
   /** Ours listen on a second name; where nobody does, it is one of the reference's. */
