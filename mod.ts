@@ -54,7 +54,7 @@ export type { ConnectionChange } from "./client/control.ts";
 export { bytesCodec, type Codec, jsonCodec, protobufCodec } from "./client/codec.ts";
 export { ChecksumError, ClosedError, ConnectionError, RequestError, TimeoutError } from "./client/errors.ts";
 export type { Lease } from "./client/lease.ts";
-export type { Message } from "./client/message.ts";
+export type { Message, SharedMessage } from "./client/message.ts";
 export type { Publisher } from "./client/publisher.ts";
 export type { PublisherOptions } from "./client/publisher_options.ts";
 export type { Retirements } from "./client/retirements.ts";

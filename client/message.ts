@@ -6,6 +6,13 @@ import { SubscriberStruct } from "../shm/structs.ts";
 import type { Codec } from "./codec.ts";
 import type { VirtualChannelNames } from "./virtual_channels.ts";
 
+/** One of several that hold a message. */
+export interface SharedMessage<Value = Uint8Array> extends Disposable {
+  readonly message: Message<Value>;
+  /** Lets it go. Does nothing the second time. */
+  release(): void;
+}
+
 /**
  * A message, held until it is released: its bytes stay as they are so long, and its slot is not used again.
  *
@@ -22,6 +29,9 @@ export class Message<Value = Uint8Array> implements Disposable {
   #ordinalLow = 0;
   #ordinalHigh = 0;
   #checksumError = false;
+  /** Those that hold it besides its reader, and whether the reader has let it go before them. */
+  #shares = 0;
+  #left = false;
 
   constructor(
     end: ReadingEnd,
@@ -158,9 +168,30 @@ export class Message<Value = Uint8Array> implements Disposable {
     return this.#end.holds(this.#slotId);
   }
 
-  /** Lets it go. Does nothing the second time. */
+  /** Lets it go. Does nothing the second time. What was shared stays held until all have let it go. */
   release(): void {
-    this.#end.release(this.#slotId);
+    if (this.#shares > 0) this.#left = true;
+    else this.#end.release(this.#slotId);
+  }
+
+  /**
+   * Holds it once more, for somebody who lets it go in their own time: `using mine = message.share()`. It counts once
+   * for `maxActiveMessages`, and is the same object to all.
+   *
+   * @throws {Error} If it was released before.
+   */
+  share(): SharedMessage<Value> {
+    if (!this.held || this.#left) throw new Error(`Cannot share message ${this.ordinal}: it was released`);
+    this.#shares++;
+    let shared = true;
+    const release = () => {
+      if (!shared) return;
+      shared = false;
+      if (--this.#shares > 0 || !this.#left) return;
+      this.#left = false;
+      this.#end.release(this.#slotId);
+    };
+    return { message: this, release, [Symbol.dispose]: release };
   }
 
   [Symbol.dispose](): void {

@@ -56,6 +56,11 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
     return this.#registration.use().end.slotBytes;
   }
 
+  /** What the messages are, as the first to say so said it. Empty: nobody has yet. */
+  get type(): Uint8Array {
+    return this.#registration.use().type;
+  }
+
   /** Slots of the channel. */
   get numSlots(): number {
     return this.#registration.use().blocks.numSlots;

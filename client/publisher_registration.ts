@@ -26,6 +26,7 @@ export interface AttachedPublisher {
   readonly channelId: number;
   readonly publisherId: number;
   readonly vchanId: number;
+  readonly type: Uint8Array;
   readonly blocks: ControlBlocks;
   readonly counters: ChannelCounters;
   readonly end: PublishingEnd;
@@ -206,7 +207,17 @@ export class PublisherRegistration {
     });
     cleanup.move();
     if (end.prepared) this.#activate(end);
-    return { channelId, publisherId, vchanId, blocks, counters: blocks.counters, end, parts, leases: [] };
+    return {
+      channelId,
+      publisherId,
+      vchanId,
+      type: answer.type,
+      blocks,
+      counters: blocks.counters,
+      end,
+      parts,
+      leases: [],
+    };
   }
 
   /** What the reference's subscribers expect of a reliable publisher: its first message is for them to hold. */

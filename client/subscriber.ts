@@ -54,6 +54,31 @@ export class Subscriber<Value = Uint8Array>
     return this.#registration.use().blocks.numSlots;
   }
 
+  /** Bytes that a slot has for a message now; 0 while the channel has had no publisher. */
+  get slotBytes(): number {
+    return this.#registration.use().end?.slotBytes ?? 0;
+  }
+
+  /** What the messages are, as the first to say so said it. Empty: nobody has yet. */
+  get type(): Uint8Array {
+    return this.#registration.use().type;
+  }
+
+  /** Bytes for a checksum in front of each message. */
+  get checksumBytes(): number {
+    return this.#registration.use().checksumBytes;
+  }
+
+  /** Bytes for metadata in front of each message. */
+  get metadataBytes(): number {
+    return this.#registration.use().metadataBytes;
+  }
+
+  /** Messages held. */
+  get numActiveMessages(): number {
+    return this.#registration.use().end?.active ?? 0;
+  }
+
   /** Number of the virtual channel; -1 where it is none. */
   get vchanId(): number {
     return this.#registration.use().vchanId;

@@ -32,6 +32,9 @@ export interface AttachedSubscriber<Value> {
   readonly end: ReadingEnd | null;
   /** What the server says of its split buffers; null where they are of one piece. */
   readonly parts: ChannelParts | null;
+  readonly type: Uint8Array;
+  readonly checksumBytes: number;
+  readonly metadataBytes: number;
   /** Places in its queue; 0 where it has none. */
   readonly queueSize: number;
   /** Per slot, the object that stands for its message. */
@@ -196,6 +199,9 @@ export class SubscriberRegistration<Value> {
       counters: blocks.counters,
       end,
       parts,
+      type: body.type,
+      checksumBytes,
+      metadataBytes,
       queueSize,
       messages: [],
       codec,

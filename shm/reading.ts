@@ -186,6 +186,12 @@ export class ReadingEnd implements Disposable {
     return checksumMatches(this.#buffers.parts(index, slotId), this.payload, this.#options.checksum ?? null);
   }
 
+  /** Payload bytes of the slots of the newest buffer; 0 before the first message. */
+  get slotBytes(): number {
+    this.#buffers.refresh();
+    return this.#buffers.newestSlotBytes;
+  }
+
   /** Messages held. */
   get active(): number {
     return this.fields[SubscriberStruct.active / 4];

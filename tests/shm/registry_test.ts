@@ -199,6 +199,10 @@ Deno.test("an entry left half-written makes a queue refuse, and nobody waits for
   for (let i = 0; i < 6; i++) send(publisher, String(i));
   assert(memory.view.getUint8(queue + Queue.insertionFailed));
   assert.equal(receiveAll(subscriber).length, 6);
+  const lease = publisher.lease()!;
+  publisher.leasedBuffer(lease)[0] = 65;
+  publisher.publishLease(lease, 1);
+  assert.deepEqual(receiveAll(subscriber), ["A"], "published by lease, too");
 });
 
 Deno.test("queues are laid out side by side, and a new one has the specification's initial values", () => {
