@@ -390,6 +390,7 @@ export class Shadow implements Disposable {
       this.#checkMayChange(link, what);
       if (what === "rollback") this.#generations.rollBack();
       else this.#generations.forget();
+      this.#store?.begin(this.#generations);
       log.info("Shadow: {what}, as {peer} asked for", { what, peer: link.peer });
     } catch (cause) {
       error = reasonOf(cause);

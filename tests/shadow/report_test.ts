@@ -1,6 +1,7 @@
 /** What a shadow of ours is asked on its second socket: what it counts, and to go back. */
 
 import assert from "node:assert/strict";
+import type { Fd } from "../../ffi/fd.ts";
 import type { ShadowEvent, ShadowReport } from "../../proto/subspace_pb.ts";
 import { Shadow, type ShadowOptions } from "../../shadow/shadow.ts";
 import { receiveHeader } from "../../wire/state_dump.ts";
@@ -117,6 +118,37 @@ test(
     assert.equal(await errorOf(socket, "forget"), "nothing is kept aside");
   },
 );
+
+Deno.test("a rollback outlives the shadow that leaves its state with the service manager", () =>
+  withBalancedFds(async () => {
+    const socket = uniqueSocket("shadow"), fds = new Map<string, Fd>();
+    const keeper = {
+      keep(name: string, fd: Fd) {
+        if (!fds.has(name)) fds.set(name, fd.duplicate());
+        return true;
+      },
+      forget(name: string) {
+        fds.get(name)?.close();
+        fds.delete(name);
+        return true;
+      },
+    };
+    {
+      using shadow = Shadow.start({ socket, keeper });
+      for (const [session, channel] of [[5n, "/old"], [6n, "/new"]] as const) {
+        using _server = await serve(socket, session, [channel]);
+        await until(`session ${session} is there`, () => shadow.state.channels.has(channel));
+        await until(`session ${session} is whole`, () => shadow.position.complete);
+      }
+      await until("its server is gone", () => shadow.connections === 0);
+      assert.equal(await errorOf(socket, "rollback"), "");
+    }
+    const kept = new Map(fds);
+    fds.clear();
+    using shadow = Shadow.start({ socket, keeper, kept });
+    assert.deepEqual([shadow.state.sessionId, shadow.previous?.sessionId], [5n, 6n]);
+    for (const fd of fds.values()) fd.close();
+  }));
 
 test(
   "on the reference's socket nobody asks: it ends the connection as any other writer would",
