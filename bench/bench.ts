@@ -6,6 +6,7 @@ import { alternatives } from "./alternatives.ts";
 import { runBenchmark } from "./benchmark.ts";
 import { creation } from "./creation.ts";
 import { garbage } from "./garbage.ts";
+import { inspector } from "./inspector.ts";
 import { oneProcess } from "./one_process.ts";
 import { programs } from "./programs.ts";
 import { reattachments } from "./reattachment.ts";
@@ -27,6 +28,7 @@ const benchmarks = [
   ...recoveries,
   ...reattachments,
   programs,
+  inspector,
   garbage,
 ];
 

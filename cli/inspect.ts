@@ -161,7 +161,12 @@ export const program: Program<typeof inspectFlags> = {
   },
   usageCode: ExitCode.usage,
   async run(values, [name = "inspect", ...operands]) {
-    const run = await verbOf(name, operands).load();
+    const verb = verbOf(name, operands);
+    // A big system's shadow sends thousands of them.
+    const [run] = await Promise.all([
+      verb.load(),
+      import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
+    ]);
     return await run(values, operands);
   },
 };

@@ -91,19 +91,25 @@ export async function commandShadow(
   });
 }
 
-type Header = Awaited<ReturnType<typeof receiveHeader>> & { readonly pid: number };
+/** How far a shadow's copy goes, and who it is. */
+export type Header = Awaited<ReturnType<typeof receiveHeader>> & { readonly pid: number };
 
-async function withShadow<T>(
+/**
+ * Does something with a connection to a shadow of ours.
+ *
+ * @returns null where nobody listens on the second socket.
+ */
+export async function withShadow<T>(
   socket: string,
   deadline: Deadline,
-  see: (connection: Connection, header: Header) => Promise<T>,
+  see: (connection: Connection, header: Header, socket: string) => Promise<T>,
 ): Promise<T | null> {
   const name = replicationSocket(socket);
   if (!isWholeName(name)) return null;
   try {
     return await connected(name, deadline, async (connection, { pid }) => {
       const header = await receiveHeader(connection);
-      return await see(connection, { pid, ...header });
+      return await see(connection, { pid, ...header }, socket);
     });
   } catch (error) {
     if (error instanceof SystemError && error.errno === Errno.ECONNREFUSED) return null;

@@ -1,7 +1,7 @@
 /** One channel from near: a map of its slots, who has them, and how fast it goes. */
 
 import { type ControlBlockReport, readControlBlock, type SlotReport } from "../shm/inspection.ts";
-import type { ChannelRecord } from "../wire/state_dump.ts";
+import type { SeenChannel } from "../wire/brief_dump.ts";
 import { viewOf } from "./inspect.ts";
 import type { ShadowSight } from "./sight.ts";
 import { type Channel, type Finding, SCHEMA_VERSION, type Source } from "./model.ts";
@@ -63,7 +63,7 @@ export interface Look {
 }
 
 /** Looks at the control block of a channel. */
-export function lookAtChannel({ ccb, bcb, info }: ChannelRecord, nowNs: () => bigint): Look {
+export function lookAtChannel({ ccb, bcb, info }: SeenChannel, nowNs: () => bigint): Look {
   return { report: readControlBlock(ccb, bcb, info.numSlots), atNs: nowNs() };
 }
 

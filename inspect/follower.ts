@@ -4,7 +4,7 @@
  */
 
 import { Scb } from "../shm/layout.ts";
-import type { ChannelRecord } from "../wire/state_dump.ts";
+import type { SeenChannel } from "../wire/brief_dump.ts";
 import { askShadow } from "./asking.ts";
 import { deadlineIn, InspectError } from "./link.ts";
 import { ChannelObserver, type MessageSource, type ObservedMessage } from "./observer.ts";
@@ -20,7 +20,7 @@ const QUIET_WITH_DUMP_MS = 10_000;
 /** A channel of a shadow, followed from one memory to the next. */
 export class ChannelFollower implements MessageSource {
   #observer: ChannelObserver | null = null;
-  #record: ChannelRecord | undefined;
+  #record: SeenChannel | undefined;
   /** Missed in memory that is not there any more. */
   #missedBefore = 0;
   #counters: string;
@@ -36,7 +36,7 @@ export class ChannelFollower implements MessageSource {
   }
 
   /** What is known of the channel; undefined while it is not there. */
-  get record(): ChannelRecord | undefined {
+  get record(): SeenChannel | undefined {
     return this.#record;
   }
 
@@ -120,6 +120,6 @@ export class ChannelFollower implements MessageSource {
 }
 
 /** A placeholder has none: it gets it with its first publisher. */
-function hasMemory(record: ChannelRecord | undefined): record is ChannelRecord {
+function hasMemory(record: SeenChannel | undefined): record is SeenChannel {
   return record !== undefined && record.info.numSlots > 0;
 }

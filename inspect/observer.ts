@@ -18,7 +18,7 @@ import {
   stillHas,
 } from "../shm/inspection.ts";
 import { Limit, Prefix, prefixBytes, slotBytesOfBuffer } from "../shm/layout.ts";
-import type { ChannelRecord } from "../wire/state_dump.ts";
+import type { SeenChannel } from "../wire/brief_dump.ts";
 import type { ShadowSight } from "./sight.ts";
 
 /** A message that went through a channel. */
@@ -49,7 +49,7 @@ const NO_BYTES = new Uint8Array();
 
 /** Follows one channel. Keeps fds of its message buffers, and needs the sight as long as it lives. */
 export class ChannelObserver implements MessageSource {
-  #record: ChannelRecord;
+  #record: SeenChannel;
   readonly #sessionId: bigint;
   readonly #resolvedName: string;
   readonly #vchanId: number;
@@ -68,7 +68,7 @@ export class ChannelObserver implements MessageSource {
    *
    * @param fromStart Whether what is in its memory already counts as new.
    */
-  constructor(sight: ShadowSight, record: ChannelRecord, fromStart = false) {
+  constructor(sight: ShadowSight, record: SeenChannel, fromStart = false) {
     const { info } = record;
     this.#record = record;
     this.#sessionId = sight.dump.sessionId;
@@ -84,7 +84,7 @@ export class ChannelObserver implements MessageSource {
   }
 
   /** Goes on with the same channel in the same memory, as another sight shows it: with more buffers, perhaps. */
-  goOn({ dump }: ShadowSight, record: ChannelRecord): void {
+  goOn({ dump }: ShadowSight, record: SeenChannel): void {
     if (dump.sessionId === this.#sessionId) this.#record = record;
   }
 

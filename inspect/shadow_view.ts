@@ -3,7 +3,12 @@
 import { SystemError } from "../ffi/errno.ts";
 import type { Fd } from "../ffi/fd.ts";
 import { ClientBufferAllocatorNames } from "../proto/subspace.ts";
-import type { ClientBufferHandleMetadataProto, ShadowCreateChannel } from "../proto/subspace_pb.ts";
+import type {
+  ClientBufferHandleMetadataProto,
+  ShadowAddPublisher,
+  ShadowAddSubscriber,
+  ShadowCreateChannel,
+} from "../proto/subspace_pb.ts";
 import {
   type ControlBlockReport,
   type CounterReport,
@@ -11,13 +16,7 @@ import {
   readCounters,
 } from "../shm/inspection.ts";
 import { prefixBytes, slotBytesOfBuffer } from "../shm/layout.ts";
-import type {
-  ChannelRecord,
-  PublisherRecord,
-  ReceivedDump,
-  StateDump,
-  SubscriberRecord,
-} from "../wire/state_dump.ts";
+import type { SeenChannel, SeenSoFar, SeenState } from "../wire/brief_dump.ts";
 import { Findings } from "./findings.ts";
 import type {
   Channel,
@@ -45,10 +44,10 @@ const DIRECTORY_CHANNEL = "/subspace/ChannelDirectory";
  * @param received How much of it came. Default: all.
  */
 export function viewOfDump(
-  dump: StateDump,
+  dump: SeenState,
   source: Source,
   surroundings: Surroundings,
-  received?: Pick<ReceivedDump, "failure" | "numChannels">,
+  received?: Pick<SeenSoFar, "failure" | "numChannels">,
 ): Inspection {
   const view = new DumpView(dump, surroundings);
   if (received !== undefined && received.failure !== null) {
@@ -73,10 +72,10 @@ class DumpView {
   readonly #multiplexers: ReadonlySet<string>;
   /** By channel id: virtual channels share the memory of their multiplexer. */
   readonly #reports = new Map<number, ControlBlockReport>();
-  readonly #records: readonly ChannelRecord[];
+  readonly #records: readonly SeenChannel[];
   readonly #server: Process | null;
 
-  constructor(private readonly dump: StateDump, private readonly surroundings: Surroundings) {
+  constructor(private readonly dump: SeenState, private readonly surroundings: Surroundings) {
     this.#records = [...dump.channels.values()];
     this.#multiplexers = new Set(this.#records.map(({ info }) => info.mux).filter((mux) => mux !== ""));
     this.#server = this.#findServer();
@@ -114,7 +113,7 @@ class DumpView {
     return channels.sort(byNameBehindMultiplexer);
   }
 
-  #channel(record: ChannelRecord): Channel {
+  #channel(record: SeenChannel): Channel {
     const { info } = record;
     const report = this.#report(record);
     const vchanId = info.mux === "" ? null : info.vchanId;
@@ -153,7 +152,7 @@ class DumpView {
     return info.numSlots === 0 ? "placeholder" : "channel";
   }
 
-  #report({ info, ccb, bcb }: ChannelRecord): ControlBlockReport {
+  #report({ info, ccb, bcb }: SeenChannel): ControlBlockReport {
     const known = this.#reports.get(info.channelId);
     if (known !== undefined) return known;
     const report = readControlBlock(ccb, bcb, info.numSlots);
@@ -168,7 +167,7 @@ class DumpView {
     return this.findings.checkProcess(this.surroundings, user.processId, `${who} of ${user.channelName}`);
   }
 
-  #publisher({ info }: PublisherRecord, { slots }: ControlBlockReport): Publisher {
+  #publisher({ info }: { readonly info: ShadowAddPublisher }, { slots }: ControlBlockReport): Publisher {
     return {
       id: info.publisherId,
       process: this.#process(info, `publisher ${info.publisherId}`),
@@ -184,7 +183,10 @@ class DumpView {
     };
   }
 
-  #subscriber({ info }: SubscriberRecord, { slots, unread }: ControlBlockReport): Subscriber {
+  #subscriber(
+    { info }: { readonly info: ShadowAddSubscriber },
+    { slots, unread }: ControlBlockReport,
+  ): Subscriber {
     return {
       id: info.subscriberId,
       process: this.#process(info, `subscriber ${info.subscriberId}`),
@@ -211,7 +213,7 @@ class DumpView {
     }
     for (const [id, records] of Map.groupBy(this.#records, ({ info }) => info.channelId)) {
       const { channelName } = records.find(({ info }) => info.mux === "")?.info ?? records[0].info;
-      const sum = (sizeOf: (record: ChannelRecord) => number) =>
+      const sum = (sizeOf: (record: SeenChannel) => number) =>
         records.reduce((all, it) => all + sizeOf(it), 0);
       const compare = (what: string, listed: number, counted: number | undefined) => {
         if (listed === counted || counted === undefined) return;
@@ -278,7 +280,7 @@ function slotUse(
   return use;
 }
 
-function clientBuffersOf({ clientBuffers }: ChannelRecord): ClientBuffer[] {
+function clientBuffersOf({ clientBuffers }: SeenChannel): ClientBuffer[] {
   const parts = clientBuffers.values().toArray();
   return Map.groupBy(parts, ({ metadata }) => metadata.bufferIndex).entries()
     .map(([bufferIndex, registered]) => ({

@@ -9,11 +9,13 @@
 
 import { pollSync } from "../ffi/poll.ts";
 import type { Response, ShadowEvent } from "../proto/subspace_pb.ts";
+import { closeBriefDump, receiveBriefDumpSoFar, type SeenSoFar } from "../wire/brief_dump.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
 import { type Codec, type Connection, ProtocolError } from "../wire/connection.ts";
-import { fdCount, shadowEventCodec } from "../wire/shadow_link.ts";
-import { closeDump, type ReceivedDump, receiveDumpSoFar } from "../wire/state_dump.ts";
-import { connected, deadlineIn, explain, InspectError, next, type Peer } from "./link.ts";
+import { fdCount, sendEvent, shadowEventCodec } from "../wire/shadow_link.ts";
+import { closeDump, receiveDumpSoFar, type StateDump } from "../wire/state_dump.ts";
+import { type Header, withShadow } from "./asking.ts";
+import { connected, type Deadline, deadlineIn, explain, InspectError, next, type Peer } from "./link.ts";
 import type { Source } from "./model.ts";
 import type { ServerAnswers } from "./server_view.ts";
 
@@ -25,13 +27,20 @@ export interface InspectOptions {
   quietMs?: number;
 }
 
+const TIMEOUT_MS = 5000;
+
 /** What somebody told of a system. To be disposed: a shadow's dump owns fds. */
 export type Sight = ShadowSight | ServerSight;
 
 /** A shadow's state, or as much of it as came. */
-export interface ShadowSight extends Disposable, ReceivedDump {
+export interface ShadowSight extends Disposable, SeenSoFar {
   readonly kind: "shadow";
   readonly source: Source;
+}
+
+/** The same, with the fds of users. */
+export interface WholeShadowSight extends ShadowSight {
+  readonly dump: StateDump;
 }
 
 /** A server's answers. */
@@ -47,23 +56,55 @@ export interface ServerSight extends Disposable {
  * @param socket Abstract name of a shadow's or a server's socket.
  * @throws {InspectError} If nobody answers there, or not as a shadow or a server does.
  */
-export async function look(socket: string, options: InspectOptions = {}): Promise<Sight> {
-  const { timeoutMs = 5000, quietMs = 100 } = options;
-  const deadline = deadlineIn(timeoutMs);
+export function look(socket: string, options: InspectOptions = {}): Promise<Sight> {
+  return explained(socket, async () => {
+    const deadline = deadlineIn(options.timeoutMs ?? TIMEOUT_MS);
+    return await withShadow(socket, deadline, lookInBrief) ?? await askWhoever(socket, deadline, options);
+  });
+}
+
+/** As `look`, with the fds of users: that is six times as many. */
+export function lookAtAll(
+  socket: string,
+  options: InspectOptions = {},
+): Promise<WholeShadowSight | ServerSight> {
+  return explained(socket, () => askWhoever(socket, deadlineIn(options.timeoutMs ?? TIMEOUT_MS), options));
+}
+
+async function explained<T>(socket: string, ask: () => Promise<T>): Promise<T> {
   try {
-    const sight = await connected(
-      socket,
-      deadline,
-      async (connection, peer) =>
-        await speaks(connection, quietMs)
-          ? await lookAtShadow(connection, peer)
-          : await lookAtServer(connection, peer),
-    );
-    // A shadow that was slower to speak than this side to ask: once more, and listening only.
-    return sight ?? await connected(socket, deadline, lookAtShadow);
+    return await ask();
   } catch (error) {
     throw new InspectError(`Cannot inspect ${socket}: ${explain(error)}`);
   }
+}
+
+async function askWhoever(
+  socket: string,
+  deadline: Deadline,
+  { quietMs = 100 }: InspectOptions,
+): Promise<WholeShadowSight | ServerSight> {
+  const sight = await connected(
+    socket,
+    deadline,
+    async (connection, peer) =>
+      await speaks(connection, quietMs)
+        ? await lookAtShadow(connection, peer)
+        : await lookAtServer(connection, peer),
+  );
+  // A shadow that was slower to speak than this side to ask: once more, and listening only.
+  return sight ?? await connected(socket, deadline, lookAtShadow);
+}
+
+async function lookInBrief(connection: Connection, { pid }: Header, socket: string): Promise<ShadowSight> {
+  sendEvent(connection, { event: { case: "requestState", value: { brief: true } } });
+  const received = await receiveBriefDumpSoFar(connection);
+  return {
+    kind: "shadow",
+    source: { kind: "shadow", socket, pid },
+    ...received,
+    [Symbol.dispose]: () => closeBriefDump(received.dump),
+  };
 }
 
 /** Waits until something comes, or the stream ends. Returns false where it stays quiet. */
@@ -81,7 +122,7 @@ function speaks(connection: Connection, quietMs: number): Promise<boolean> {
   });
 }
 
-async function lookAtShadow(connection: Connection, peer: Peer): Promise<ShadowSight> {
+async function lookAtShadow(connection: Connection, peer: Peer): Promise<WholeShadowSight> {
   const received = await receiveDumpSoFar(connection);
   return {
     kind: "shadow",

@@ -39,16 +39,35 @@ export function renderTable(
   width: number,
   style: Style,
 ): string[] {
-  const used = columns.map((_, i) => rows.some((row) => textOf(row[i]) !== "") || rows.length === 0);
-  const widths = columns.map(({ title }, i) =>
-    used[i] ? rows.reduce((widest, row) => Math.max(widest, displayWidth(textOf(row[i]))), title.length) : 0
-  );
+  const head = columns.map(({ title }) => ({
+    text: title,
+    width: title.length,
+    emphasis: "heading" as const,
+  }));
+  const laidOut = rows.map((row) => row.map(measured));
+  const widths = columns.map(({ title }, i) => {
+    const widest = laidOut.reduce((most, row) => Math.max(most, row[i].width), 0);
+    return widest === 0 && rows.length > 0 ? 0 : Math.max(title.length, widest);
+  });
   shrink(columns, widths, width);
-  const line = (cells: readonly Cell[]) =>
-    columns.map(({ align }, i) => used[i] ? fit(cells[i], widths[i], align === "right", style) : null)
-      .filter((text) => text !== null).join(GAP).trimEnd();
-  const head = columns.map(({ title }): Cell => ({ text: title, emphasis: "heading" }));
-  return [head, ...rows].map(line);
+  return [head, ...laidOut].map((row) =>
+    columns.flatMap(({ align }, i) =>
+      widths[i] === 0 ? [] : [fit(row[i], widths[i], align === "right", style)]
+    )
+      .join(GAP).trimEnd()
+  );
+}
+
+/** A cell as it is shown, and how wide that is. */
+interface MeasuredCell {
+  readonly text: string;
+  readonly width: number;
+  readonly emphasis: Emphasis | null;
+}
+
+function measured(cell: Cell): MeasuredCell {
+  const text = printable(typeof cell === "string" ? cell : cell.text);
+  return { text, width: displayWidth(text), emphasis: typeof cell === "string" ? null : cell.emphasis };
 }
 
 function shrink(columns: readonly Column[], widths: number[], width: number): void {
@@ -63,15 +82,10 @@ function shrink(columns: readonly Column[], widths: number[], width: number): vo
   }
 }
 
-function textOf(cell: Cell): string {
-  return printable(typeof cell === "string" ? cell : cell.text);
-}
-
-function fit(cell: Cell, width: number, alignRight: boolean, style: Style): string {
-  const whole = textOf(cell);
-  const text = displayWidth(whole) > width ? shorten(whole, width) : whole;
-  const padding = " ".repeat(width - displayWidth(text));
-  const styled = typeof cell === "string" || text === "" ? text : style(text, cell.emphasis);
+function fit(cell: MeasuredCell, width: number, alignRight: boolean, style: Style): string {
+  const fits = cell.width <= width, text = fits ? cell.text : shorten(cell.text, width);
+  const padding = " ".repeat(width - (fits ? cell.width : displayWidth(text)));
+  const styled = cell.emphasis === null || text === "" ? text : style(text, cell.emphasis);
   return alignRight ? padding + styled : styled + padding;
 }
 
@@ -93,12 +107,15 @@ function shorten(text: string, width: number): string {
 
 /** Names come from anybody: whatever would move the cursor or reorder text is shown by its code point. */
 export function printable(text: string): string {
+  if (PLAIN.test(text)) return text;
   return text.replace(
     /[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu,
     (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`,
   );
 }
 
+/** What needs no looking at, as nearly all texts. */
+const PLAIN = /^[\x20-\x7e…]*$/;
 const combining = /^[\p{Mn}\p{Me}]$/u;
 /** Blocks of East Asian wide and full-width characters. */
 const wideBlocks =
@@ -109,7 +126,7 @@ const wide = new RegExp(`^(?:[${wideBlocks}]|\\p{Emoji_Presentation})$`, "u");
 
 /** Columns that a text takes on a terminal. */
 export function displayWidth(text: string): number {
-  if (/^[\x20-\x7e…]*$/.test(text)) return text.length;
+  if (PLAIN.test(text)) return text.length;
   let width = 0;
   for (const character of text) width += combining.test(character) ? 0 : wide.test(character) ? 2 : 1;
   return width;

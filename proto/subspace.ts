@@ -416,7 +416,15 @@ export const ShadowStateDumpSchema = schema<pb.ShadowStateDump>("subspace.Shadow
 
 export const ShadowStateDoneSchema = schema<pb.ShadowStateDone>("subspace.ShadowStateDone", []);
 
-export const ShadowRequestStateSchema = schema<pb.ShadowRequestState>("subspace.ShadowRequestState", []);
+export const ShadowRequestStateSchema = schema<pb.ShadowRequestState>("subspace.ShadowRequestState", [
+  { no: 1, name: "brief", type: "bool" },
+]);
+
+export const ShadowBriefChannelSchema = schema<pb.ShadowBriefChannel>("subspace.ShadowBriefChannel", [
+  { no: 1, name: "channel", type: ShadowCreateChannelSchema },
+  { no: 2, name: "publishers", type: ShadowAddPublisherSchema, repeated: true },
+  { no: 3, name: "subscribers", type: ShadowAddSubscriberSchema, repeated: true },
+]);
 
 export const ShadowStateCompleteSchema = schema<pb.ShadowStateComplete>("subspace.ShadowStateComplete", []);
 
@@ -487,6 +495,7 @@ export const ShadowEventSchema = schema<pb.ShadowEvent>("subspace.ShadowEvent", 
   { no: 1005, name: "rollback", type: ShadowRollbackSchema, oneof: "event" },
   { no: 1006, name: "forget", type: ShadowForgetSchema, oneof: "event" },
   { no: 1007, name: "answer", type: ShadowAnswerSchema, oneof: "event" },
+  { no: 1008, name: "briefChannel", type: ShadowBriefChannelSchema, oneof: "event" },
   { no: 1010, name: "offset", type: "uint64" },
 ]);
 

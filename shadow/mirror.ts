@@ -156,6 +156,7 @@ export class Mirror implements Disposable {
       case "stateDone":
       case "report":
       case "answer":
+      case "briefChannel":
         throw new Error(`Cannot apply ${event.case}: it goes from a shadow to a server`);
       case undefined:
         throw new Error("Cannot apply an event of an unknown kind");

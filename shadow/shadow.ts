@@ -16,6 +16,7 @@ import { isWholeName } from "../ffi/unix_socket.ts";
 import type { ShadowEvent, ShadowInit } from "../proto/subspace_pb.ts";
 import { AccessPolicy, type AccessRules, peerText } from "../wire/access.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
+import { sendBriefDump } from "../wire/brief_dump.ts";
 import { peerOf } from "../wire/peer.ts";
 import { NOWHERE, type Position, previousSocket, replicationSocket } from "../wire/position.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
@@ -284,12 +285,15 @@ export class Shadow implements Disposable {
     );
   }
 
-  async #sendState(link: Link): Promise<void> {
+  async #sendState(link: Link, brief = false): Promise<void> {
     if (link.reading) throw new ProtocolError("Cannot send the state: it is on its way already");
     link.reading = true;
     this.#hearOut(link);
     using snapshot = this.#generations.snapshot(link.door.previous);
-    await sendDump(link.connection, snapshot, this.#options.stallMs, link.door.onRequest);
+    const { stallMs } = this.#options, { connection, door } = link;
+    await (brief
+      ? sendBriefDump(connection, snapshot, stallMs)
+      : sendDump(connection, snapshot, stallMs, door.onRequest));
     link.reading = false;
     if (link.connection.closed) return;
     this.counters.dumpsSent++;
@@ -356,7 +360,7 @@ export class Shadow implements Disposable {
   #answer(link: Link, { event }: ShadowEvent): boolean {
     switch (event.case) {
       case "requestState":
-        this.#sendState(link).catch((error) => link.connection.close(error));
+        this.#sendState(link, event.value.brief).catch((error) => link.connection.close(error));
         return true;
       case "requestReport":
         this.#sendReport(link.connection);

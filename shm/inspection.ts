@@ -166,11 +166,47 @@ export function readControlBlock(ccbFd: Fd, bcbFd: Fd, numSlots: number): Contro
   return report;
 }
 
+/** Most control blocks are no longer. */
+const HEAD_BYTES = 64 * 1024;
+const ccbHead = new Uint8Array(HEAD_BYTES), bcbHead = new Uint8Array(Bcb.bytes);
+
+/** A block whose beginning was copied at once, into memory that the next one copies over: there are thousands. */
+class Block {
+  /** How much of it is in `head`. */
+  readonly #stored: number;
+
+  constructor(private readonly fd: Fd, private readonly head: Uint8Array<ArrayBuffer>) {
+    this.#stored = this.#store();
+  }
+
+  #store(): number {
+    try {
+      return this.fd.readAt(0, this.head);
+    } catch (error) {
+      // Whoever needs a part of it says so.
+      if (error instanceof SystemError) return 0;
+      throw error;
+    }
+  }
+
+  /** How long it is. */
+  get bytes(): number {
+    return this.#stored < this.head.length ? this.#stored : this.fd.stat().bytes;
+  }
+
+  /** A part, to be used before there is another block; null, and a problem, where the block is too short for it. */
+  part(offset: number, byteLength: number, what: string, problems: string[]): Copy | null {
+    if (offset + byteLength > this.#stored) return tryToCopy(this.fd, offset, byteLength, what, problems);
+    return { view: new DataView(this.head.buffer, offset, byteLength), bytes: byteLength };
+  }
+}
+
 function attemptToRead(ccbFd: Fd, bcbFd: Fd, numSlots: number): ControlBlockReport {
   const problems: string[] = [];
+  const ccb = new Block(ccbFd, ccbHead);
   const slotsRead = Math.max(0, Math.min(numSlots, SLOTS_MAX));
   const pools = controlBlockOffsets(Math.max(0, numSlots), 0);
-  const fixed = tryToCopy(ccbFd, 0, Ccb.slots, "control block", problems);
+  const fixed = ccb.part(0, Ccb.slots, "control block", problems);
   if (fixed === null) return unreadable(problems);
   const { view } = fixed;
   const version = view.getUint32(Ccb.version, true);
@@ -180,7 +216,7 @@ function attemptToRead(ccbFd: Fd, bcbFd: Fd, numSlots: number): ControlBlockRepo
   }
   if (told !== numSlots) problems.push(`${told} slots instead of ${numSlots}`);
   if (numSlots > SLOTS_MAX) problems.push(`${numSlots} slots, of which only ${SLOTS_MAX} are looked at`);
-  const { bytes } = ccbFd.stat();
+  const { bytes } = ccb;
   if (bytes < pools.bytes) problems.push(`${bytes} bytes instead of ${pools.bytes} or more`);
   const subscribers = readBits(view, Ccb.subscribers, Limit.users, "bitset of subscribers", problems);
   const buffers = readBuffers(bcbFd, view.getInt32(Ccb.numBuffers, true), problems);
@@ -197,8 +233,8 @@ function attemptToRead(ccbFd: Fd, bcbFd: Fd, numSlots: number): ControlBlockRepo
     },
     nextOrdinals: readOrdinals(view),
     subscribers,
-    unread: new Map(whole ? subscribers.map((id) => [id, readUnread(ccbFd, numSlots, id, problems)]) : []),
-    slots: whole ? readSlots(ccbFd, numSlots, slotsRead, buffers, problems) : [],
+    unread: new Map(whole ? subscribers.map((id) => [id, readUnread(ccb, numSlots, id, problems)]) : []),
+    slots: whole ? readSlots(ccb, numSlots, slotsRead, buffers, problems) : [],
     buffers,
     problems,
   };
@@ -250,8 +286,8 @@ function tryToCopy(
   return null;
 }
 
-function readName({ buffer }: DataView): string {
-  const name = new Uint8Array(buffer, Ccb.name, Ccb.nameBytes);
+function readName({ buffer, byteOffset }: DataView<ArrayBuffer>): string {
+  const name = new Uint8Array(buffer, byteOffset + Ccb.name, Ccb.nameBytes);
   const end = name.indexOf(0);
   return new TextDecoder().decode(name.subarray(0, end < 0 ? name.length : end));
 }
@@ -297,15 +333,15 @@ function readBits(
   return set;
 }
 
-function readUnread(ccbFd: Fd, numSlots: number, id: number, problems: string[]): number {
+function readUnread(ccb: Block, numSlots: number, id: number, problems: string[]): number {
   const { available, availableStride } = controlBlockOffsets(numSlots, 0);
   const what = `bitset of slots that wait for subscriber ${id}`;
-  const copy = tryToCopy(ccbFd, available + availableStride * id, availableStride, what, problems);
+  const copy = ccb.part(available + availableStride * id, availableStride, what, problems);
   return copy === null ? 0 : readBits(copy.view, 0, numSlots, what, problems).length;
 }
 
 function readSlots(
-  ccbFd: Fd,
+  ccb: Block,
   numSlots: number,
   slotsRead: number,
   buffers: readonly BufferReport[],
@@ -314,12 +350,12 @@ function readSlots(
   if (numSlots <= 0) return [];
   const offsets = controlBlockOffsets(numSlots, 0);
   const pool = (offset: number, what: string) => {
-    const copy = tryToCopy(ccbFd, offset, offsets.availableStride, what, problems);
+    const copy = ccb.part(offset, offsets.availableStride, what, problems);
     return new Set(copy === null ? [] : readBits(copy.view, 0, numSlots, what, problems));
   };
   const retired = pool(offsets.retired, "bitset of retired slots");
   const free = pool(offsets.free, "bitset of free slots");
-  const copy = tryToCopy(ccbFd, Ccb.slots, Slot.bytes * slotsRead, "array of slots", problems);
+  const copy = ccb.part(Ccb.slots, Slot.bytes * slotsRead, "array of slots", problems);
   if (copy === null) return [];
   return Array.from({ length: slotsRead }, (_, id) => {
     const slot = readSlot(copy.view, id, retired.has(id), free.has(id), problems);
@@ -375,7 +411,7 @@ function checkSlot(
 
 function readBuffers(bcbFd: Fd, numBuffers: number, problems: string[]): BufferReport[] {
   if (numBuffers < 0 || numBuffers > Limit.buffers) problems.push(`${numBuffers} message buffers`);
-  const copy = tryToCopy(bcbFd, 0, Bcb.bytes, "buffer control block", problems);
+  const copy = new Block(bcbFd, bcbHead).part(0, Bcb.bytes, "buffer control block", problems);
   if (copy === null) return [];
   return Array.from({ length: Math.min(Math.max(numBuffers, 0), Limit.buffers) }, (_, index) => ({
     bytes: readU64(copy.view, Bcb.sizes + 8 * index),

@@ -22,6 +22,7 @@ export function fdCount({ event }: ShadowEvent): number {
     case "init":
       return 1;
     case "createChannel":
+    case "briefChannel":
     case "addSubscriber":
       return 2;
     case "addPublisher":

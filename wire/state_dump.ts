@@ -113,10 +113,7 @@ export function closeDump(dump: StateDump): void {
 /** The events that make one channel, with their fds: itself, its registered buffers, publishers, subscribers. */
 export function* channelEvents(channel: ChannelRecord): Generator<[ShadowEventInit, Fd[]]> {
   yield [{ event: { case: "createChannel", value: channel.info } }, [channel.ccb, channel.bcb]];
-  for (const { metadata, fd } of channel.clientBuffers.values()) {
-    const value = { metadata, hasFd: fd !== null, fdIndex: 0 };
-    yield [{ event: { case: "registerClientBuffer", value } }, fd === null ? [] : [fd]];
-  }
+  for (const buffer of channel.clientBuffers.values()) yield clientBufferEvent(buffer);
   for (const publisher of channel.publishers.values()) {
     yield [{ event: { case: "addPublisher", value: publisher.info } }, publisherFds(publisher)];
   }
@@ -125,8 +122,14 @@ export function* channelEvents(channel: ChannelRecord): Generator<[ShadowEventIn
   }
 }
 
+/** The event that registers a part of a split buffer, with its fd. */
+export function clientBufferEvent({ metadata, fd }: ClientBufferRecord): [ShadowEventInit, Fd[]] {
+  const value = { metadata, hasFd: fd !== null, fdIndex: 0 };
+  return [{ event: { case: "registerClientBuffer", value } }, fd === null ? [] : [fd]];
+}
+
 /** Bytes of channels that may be on the way before their sender waits for the reader. */
-const AHEAD_BYTES = 16 * 1024;
+export const AHEAD_BYTES = 16 * 1024;
 
 /**
  * Sends channels. Waits for a slow reader now and then, so that it costs little memory and few fds.
@@ -225,6 +228,25 @@ export interface ReceivedDump {
  * @throws {ProtocolError} If what comes is no dump.
  */
 export async function receiveDumpSoFar(connection: Connection): Promise<ReceivedDump> {
+  const channels: StateDump["channels"] = new Map();
+  return await receiveSoFar(connection, channels, (incoming) => addToDump(channels, incoming));
+}
+
+/**
+ * Receives a header, and events until the end or a failure.
+ *
+ * @param add Takes an event and its fds in; where it throws, the fds are closed.
+ * @throws {ProtocolError} If what comes is no header.
+ */
+export async function receiveSoFar<Channels>(
+  connection: Connection,
+  channels: Channels,
+  add: (incoming: Incoming<ShadowEvent>) => void,
+): Promise<{
+  dump: { sessionId: bigint; scb: Fd | null; channels: Channels };
+  numChannels: number;
+  failure: Error | null;
+}> {
   const header = await next(connection);
   if (header.message.event.case !== "stateDump") {
     closeAll(header.fds);
@@ -233,17 +255,20 @@ export async function receiveDumpSoFar(connection: Connection): Promise<Received
     );
   }
   const { sessionId, numChannels } = header.message.event.value;
-  const dump: StateDump = { sessionId, scb: header.fds[0] ?? null, channels: new Map() };
+  const dump = { sessionId, scb: header.fds[0] ?? null, channels };
   try {
     while (true) {
       const incoming = await next(connection);
       if (incoming.message.event.case === "stateDone") return { dump, numChannels, failure: null };
-      addToDump(dump, incoming);
+      try {
+        add(incoming);
+      } catch (error) {
+        closeAll(incoming.fds);
+        throw error;
+      }
     }
   } catch (error) {
-    if (error instanceof Error) return { dump, numChannels, failure: error };
-    closeDump(dump);
-    throw error;
+    return { dump, numChannels, failure: error instanceof Error ? error : new Error(String(error)) };
   }
 }
 
@@ -254,32 +279,30 @@ async function next(connection: Connection): Promise<Incoming<ShadowEvent>> {
   throw new ProtocolError(`Cannot receive a state dump: ${reason}`);
 }
 
-function addToDump({ channels }: StateDump, { message: { event }, fds }: Incoming<ShadowEvent>): void {
-  try {
-    switch (event.case) {
-      case "createChannel":
-        if (channels.has(event.value.channelName)) {
-          throw new ProtocolError(`Cannot accept channel ${event.value.channelName} twice in a state dump`);
-        }
-        channels.set(event.value.channelName, channelRecord(event.value, fds));
-        return;
-      case "addPublisher":
-        return putPublisher(channelOf(channels, event.value.channelName), publisherRecord(event.value, fds));
-      case "addSubscriber":
-        return putSubscriber(
-          channelOf(channels, event.value.channelName),
-          subscriberRecord(event.value, fds),
-        );
-      case "registerClientBuffer": {
-        const metadata = event.value.metadata ?? create(ClientBufferHandleMetadataProtoSchema);
-        return putClientBuffer(channelOf(channels, metadata.channelName), { metadata, fd: fds[0] ?? null });
+function addToDump(
+  channels: StateDump["channels"],
+  { message: { event }, fds }: Incoming<ShadowEvent>,
+): void {
+  switch (event.case) {
+    case "createChannel":
+      if (channels.has(event.value.channelName)) {
+        throw new ProtocolError(`Cannot accept channel ${event.value.channelName} twice in a state dump`);
       }
-      default:
-        throw new ProtocolError(`Cannot accept ${event.case ?? "an unknown event"} in a state dump`);
+      channels.set(event.value.channelName, channelRecord(event.value, fds));
+      return;
+    case "addPublisher":
+      return putPublisher(channelOf(channels, event.value.channelName), publisherRecord(event.value, fds));
+    case "addSubscriber":
+      return putSubscriber(
+        channelOf(channels, event.value.channelName),
+        subscriberRecord(event.value, fds),
+      );
+    case "registerClientBuffer": {
+      const metadata = event.value.metadata ?? create(ClientBufferHandleMetadataProtoSchema);
+      return putClientBuffer(channelOf(channels, metadata.channelName), { metadata, fd: fds[0] ?? null });
     }
-  } catch (error) {
-    closeAll(fds);
-    throw error;
+    default:
+      throw new ProtocolError(`Cannot accept ${event.case ?? "an unknown event"} in a state dump`);
   }
 }
 

@@ -1,7 +1,7 @@
 /** `subspace-inspect fds`: every fd that a shadow keeps. */
 
 import { fdsOf, renderFds } from "../../inspect/fds.ts";
-import { look } from "../../inspect/sight.ts";
+import { lookAtAll } from "../../inspect/sight.ts";
 import { InspectError } from "../../inspect/link.ts";
 import { ExitCode } from "../exit_codes.ts";
 import type { InspectFlags } from "./flags.ts";
@@ -9,7 +9,7 @@ import { show } from "./screen.ts";
 
 /** Prints the fds of a shadow. */
 export async function runFds({ socket, json, timeout }: InspectFlags): Promise<number> {
-  using sight = await look(socket, { timeoutMs: timeout });
+  using sight = await lookAtAll(socket, { timeoutMs: timeout });
   if (sight.kind === "server") {
     throw new InspectError(
       `Cannot list the fds of ${socket}: that is a server, and only a shadow hands them out`,

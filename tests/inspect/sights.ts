@@ -1,6 +1,6 @@
 /** A recorded system under some traffic, as the inspector's verbs see it. */
 
-import type { ShadowSight } from "../../inspect/sight.ts";
+import type { WholeShadowSight } from "../../inspect/sight.ts";
 import { closeDump } from "../../wire/state_dump.ts";
 import { send } from "../shm/local_channel.ts";
 import { RecordedShadow } from "./recorded_shadow.ts";
@@ -16,7 +16,7 @@ export function withTraffic(): RecordedShadow {
 }
 
 /** What a recorded shadow tells. */
-export async function sightOf(shadow: RecordedShadow): Promise<ShadowSight> {
+export async function sightOf(shadow: RecordedShadow): Promise<WholeShadowSight> {
   const dump = { ...await shadow.dump(), sessionId: shadow.sessionId };
   return {
     kind: "shadow",

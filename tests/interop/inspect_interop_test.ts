@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { fdsOf } from "../../inspect/fds.ts";
 import { healthOf } from "../../inspect/health.ts";
 import { inspect } from "../../inspect/inspect.ts";
-import { look } from "../../inspect/sight.ts";
+import { look, lookAtAll } from "../../inspect/sight.ts";
 import type { Channel, Inspection } from "../../inspect/model.ts";
 import { ChannelObserver } from "../../inspect/observer.ts";
 import { Watcher } from "../../inspect/watch.ts";
@@ -115,7 +115,7 @@ Deno.test({
 
 /** Messages and rates of C++ publishers are seen, and nobody has become a subscriber for that. */
 async function watchAndFollow(shadowSocket: string, serverSocket: string): Promise<void> {
-  using sight = await look(shadowSocket);
+  using sight = await lookAtAll(shadowSocket);
   assert(sight.kind === "shadow");
   using observer = new ChannelObserver(sight, sight.dump.channels.get("/demo")!);
   const payloads: number[] = [];

@@ -4,13 +4,21 @@ import assert from "node:assert/strict";
 import type { Fd } from "../../ffi/fd.ts";
 import type { ShadowEvent, ShadowReport } from "../../proto/subspace_pb.ts";
 import { Shadow, type ShadowOptions } from "../../shadow/shadow.ts";
+import { socketPair } from "../../ffi/unix_socket.ts";
+import {
+  closeBriefDump,
+  receiveBriefDumpSoFar,
+  type SeenSoFar,
+  type SeenState,
+} from "../../wire/brief_dump.ts";
+import { Connection } from "../../wire/connection.ts";
 import { receiveHeader } from "../../wire/state_dump.ts";
-import { receiveEvent } from "../../wire/shadow_link.ts";
+import { receiveEvent, sendEvent } from "../../wire/shadow_link.ts";
 import { replicationSocket } from "../../wire/position.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { asOtherUser, mayBeOthers, OTHER_UID } from "../other_user.ts";
 import { uniqueSocket } from "../program.ts";
-import { type EventInit, Peer, until } from "./peer.ts";
+import { type EventInit, fdsFor, Peer, until } from "./peer.ts";
 
 /** Asks one thing. */
 async function ask(socket: string, question: EventInit, connect = () => new Peer(replicationSocket(socket))) {
@@ -118,6 +126,70 @@ test(
     assert.equal(await errorOf(socket, "forget"), "nothing is kept aside");
   },
 );
+
+/** A state in words: channels with their users, and which files their control blocks and buffers are. */
+function wordsOf({ sessionId, scb, channels }: SeenState): unknown {
+  const file = (fd: Fd | null) => fd === null ? null : String(fd.stat().inode);
+  return [
+    sessionId,
+    file(scb),
+    [...channels.values()].map(({ info, ccb, bcb, publishers, subscribers, clientBuffers }) => [
+      info,
+      file(ccb),
+      file(bcb),
+      [...publishers].map(([id, { info }]) => [id, info]),
+      [...subscribers].map(([id, { info }]) => [id, info]),
+      [...clientBuffers].map(([key, { metadata, fd }]) => [key, metadata, file(fd)]),
+    ]),
+  ];
+}
+
+async function inBrief(socket: string): Promise<SeenSoFar & Disposable> {
+  using peer = new Peer(replicationSocket(socket));
+  await receiveHeader(peer.connection);
+  peer.send({ case: "requestState", value: { brief: true } });
+  const seen = await receiveBriefDumpSoFar(peer.connection);
+  return { ...seen, [Symbol.dispose]: () => closeBriefDump(seen.dump) };
+}
+
+test("in brief the state is the same, without the fds of users", async (shadow, socket) => {
+  {
+    using nothing = await inBrief(socket);
+    assert.deepEqual([nothing.dump.sessionId, nothing.dump.scb, nothing.failure], [0n, null, null]);
+  }
+  using server = await serve(socket, 5n, ["/a", "/b"]);
+  const channelName = "/a";
+  server.send({ case: "addPublisher", value: { channelName, publisherId: 3, notifyRetirement: true } });
+  server.send({ case: "addSubscriber", value: { channelName, subscriberId: 1, isReliable: true } });
+  server.send({
+    case: "registerClientBuffer",
+    value: { metadata: { channelName, slotId: 1 }, hasFd: true },
+  });
+  server.send({ case: "registerClientBuffer", value: { metadata: { channelName, slotId: 2 } } });
+  await until("all is there", () => shadow.state.channels.get("/a")?.clientBuffers.size === 2);
+  using seen = await inBrief(socket);
+  assert.deepEqual([seen.failure, seen.numChannels], [null, 2]);
+  assert.deepEqual(wordsOf(seen.dump), wordsOf(shadow.state));
+});
+
+Deno.test("a state in brief that breaks off is there as far as it came, and its fds are closed", () =>
+  withBalancedFds(async () => {
+    const [here, there] = socketPair();
+    using sender = new Connection(here);
+    using receiver = new Connection(there);
+    const send = (init: EventInit) => {
+      const fds = fdsFor(init);
+      sendEvent(sender, { event: init }, fds);
+      for (const fd of fds) fd.close();
+    };
+    send({ case: "stateDump", value: { sessionId: 5n, numChannels: 2 } });
+    send({ case: "briefChannel", value: { channel: { channelName: "/a" } } });
+    send({ case: "createChannel", value: { channelName: "/b" } });
+    const { dump, numChannels, failure } = await receiveBriefDumpSoFar(receiver);
+    assert.deepEqual([[...dump.channels.keys()], numChannels], [["/a"], 2]);
+    assert.match(failure!.message, /^Cannot accept createChannel in a state dump$/);
+    closeBriefDump(dump);
+  }));
 
 Deno.test("a rollback outlives the shadow that leaves its state with the service manager", () =>
   withBalancedFds(async () => {

@@ -1,0 +1,141 @@
+/**
+ * A shadow's state for those who only look: as a state dump, without the fds of users, and a message a channel. Spoken
+ * on the second socket of our shadows, and only when asked for. Of a system with 1000 channels and 4000 users it takes a
+ * fifth of the messages, and a sixth of the fds.
+ */
+
+import { closeAll, type Fd } from "../ffi/fd.ts";
+import { create } from "../proto/message.ts";
+import { ClientBufferHandleMetadataProtoSchema, ShadowCreateChannelSchema } from "../proto/subspace.ts";
+import type {
+  ShadowAddPublisher,
+  ShadowAddSubscriber,
+  ShadowBriefChannel,
+  ShadowCreateChannel,
+} from "../proto/subspace_pb.ts";
+import { type Connection, type Incoming, ProtocolError } from "./connection.ts";
+import { sendEvent } from "./shadow_link.ts";
+import {
+  AHEAD_BYTES,
+  type ChannelRecord,
+  clientBufferEvent,
+  clientBufferKey,
+  type ClientBufferRecord,
+  receiveSoFar,
+  type StateDump,
+} from "./state_dump.ts";
+import type { ShadowEvent } from "../proto/subspace_pb.ts";
+
+/** A channel as it is shown: what a `ChannelRecord` is too. */
+export interface SeenChannel {
+  readonly info: ShadowCreateChannel;
+  readonly ccb: Fd;
+  readonly bcb: Fd;
+  readonly publishers: ReadonlyMap<number, { readonly info: ShadowAddPublisher }>;
+  readonly subscribers: ReadonlyMap<number, { readonly info: ShadowAddSubscriber }>;
+  readonly clientBuffers: ReadonlyMap<string, ClientBufferRecord>;
+}
+
+/** A state as it is shown: what a `StateDump` is too. */
+export interface SeenState {
+  /** 0 when the shadow has nothing. */
+  readonly sessionId: bigint;
+  readonly scb: Fd | null;
+  readonly channels: ReadonlyMap<string, SeenChannel>;
+}
+
+/** As much of a state as came. */
+export interface SeenSoFar {
+  readonly dump: SeenState;
+  /** Channels that it was to have. */
+  readonly numChannels: number;
+  /** Why it ended early; null where it is whole. */
+  readonly failure: Error | null;
+}
+
+/**
+ * Sends a state in brief: header, channels, end.
+ *
+ * @param dump Must not change until the promise resolves.
+ * @param stallMs A reader that takes nothing for so long is dropped: see the connection's `failure`.
+ */
+export async function sendBriefDump(connection: Connection, dump: StateDump, stallMs: number): Promise<void> {
+  const { sessionId, scb, channels } = dump;
+  const value = { sessionId: scb === null ? 0n : sessionId, numChannels: channels.size };
+  sendEvent(connection, { event: { case: "stateDump", value } }, scb === null ? [] : [scb]);
+  for (const channel of channels.values()) {
+    if (connection.closed) return;
+    sendChannel(connection, channel);
+    if (connection.outboundBytes > AHEAD_BYTES) await connection.drained(stallMs);
+  }
+  sendEvent(connection, { event: { case: "stateDone", value: {} } });
+  await connection.drained(stallMs);
+}
+
+function sendChannel(connection: Connection, channel: ChannelRecord): void {
+  const value = {
+    channel: channel.info,
+    publishers: Array.from(channel.publishers.values(), ({ info }) => info),
+    subscribers: Array.from(channel.subscribers.values(), ({ info }) => info),
+  };
+  sendEvent(connection, { event: { case: "briefChannel", value } }, [channel.ccb, channel.bcb]);
+  for (const buffer of channel.clientBuffers.values()) sendEvent(connection, ...clientBufferEvent(buffer));
+}
+
+interface GrowingChannel extends SeenChannel {
+  readonly clientBuffers: Map<string, ClientBufferRecord>;
+}
+
+/**
+ * Receives a state in brief, or what arrives of it.
+ *
+ * @throws {ProtocolError} If what comes is none.
+ */
+export async function receiveBriefDumpSoFar(connection: Connection): Promise<SeenSoFar> {
+  const channels = new Map<string, GrowingChannel>();
+  return await receiveSoFar(connection, channels, (incoming) => add(channels, incoming));
+}
+
+function add(
+  channels: Map<string, GrowingChannel>,
+  { message: { event }, fds }: Incoming<ShadowEvent>,
+): void {
+  switch (event.case) {
+    case "briefChannel": {
+      const channel = seenChannel(event.value, fds);
+      channels.set(channel.info.channelName, channel);
+      return;
+    }
+    case "registerClientBuffer": {
+      const metadata = event.value.metadata ?? create(ClientBufferHandleMetadataProtoSchema);
+      const channel = channels.get(metadata.channelName);
+      if (channel === undefined) break;
+      channel.clientBuffers.set(clientBufferKey(metadata), { metadata, fd: fds[0] ?? null });
+      return;
+    }
+  }
+  throw new ProtocolError(`Cannot accept ${event.case ?? "an unknown event"} in a state dump`);
+}
+
+function seenChannel(
+  { channel, publishers, subscribers }: ShadowBriefChannel,
+  [ccb, bcb]: readonly Fd[],
+): GrowingChannel {
+  return {
+    info: channel ?? create(ShadowCreateChannelSchema),
+    ccb,
+    bcb,
+    publishers: new Map(publishers.map((info) => [info.publisherId, { info }])),
+    subscribers: new Map(subscribers.map((info) => [info.subscriberId, { info }])),
+    clientBuffers: new Map(),
+  };
+}
+
+/** Closes all fds of a state that was received in brief. */
+export function closeBriefDump({ scb, channels }: SeenState): void {
+  scb?.close();
+  for (const { ccb, bcb, clientBuffers } of channels.values()) {
+    closeAll([ccb, bcb]);
+    for (const { fd } of clientBuffers.values()) fd?.close();
+  }
+}
