@@ -2,6 +2,7 @@
 
 import { type Maker, startServer, startShadow } from "../tests/deployment.ts";
 import { cppFolder, Program, uniqueSocket } from "../tests/program.ts";
+import { install, startInstalled } from "./installed.ts";
 import type { Run } from "./run.ts";
 
 /** A server and its shadow. */
@@ -17,6 +18,7 @@ export class KeptState implements AsyncDisposable {
   static async start(maker: Maker, run: Run): Promise<KeptState> {
     const socket = uniqueSocket("bench"), shadowSocket = uniqueSocket("bench_shadow");
     const shadow = await startShadow(maker, shadowSocket);
+    if (maker === "ours") await install("server");
     const server = await startServer(maker, socket, [shadowSocket]);
     await run.noteSession(socket);
     return new KeptState(maker, socket, shadowSocket, shadow, server);
@@ -28,7 +30,7 @@ export class KeptState implements AsyncDisposable {
     const args = ["--local", `--socket=${this.socket}`, `--shadow_socket=${this.shadowSocket}`];
     const startedMs = performance.now();
     this.server = this.maker === "ours"
-      ? Program.deno("cli/server.ts", args)
+      ? startInstalled("server", args)
       : Program.start(`${cppFolder}/subspace_server`, args);
     return { server: this.server, startedMs };
   }

@@ -4,6 +4,7 @@ import { connectAbstract } from "../ffi/unix_socket.ts";
 import { type Maker, startShadow } from "../tests/deployment.ts";
 import { cppFolder, Program, uniqueSocket } from "../tests/program.ts";
 import type { Benchmark, Figures, Side } from "./benchmark.ts";
+import { install, startInstalled } from "./installed.ts";
 import { finished, type Run, startWorker } from "./run.ts";
 
 const start = (program: string) => `start ${program}`;
@@ -24,6 +25,7 @@ export const programs: Benchmark = {
   ],
   rounds: 9,
   async prepare(run: Run) {
+    for (const name of ["server", "shadow", "inspect"] as const) await install(name);
     const shadowSocket = uniqueSocket("bench_shadow");
     const shadow = await startShadow("ours", shadowSocket);
     return {
@@ -45,7 +47,7 @@ async function measureServer(maker: Maker, run: Run): Promise<Figures> {
   const socket = uniqueSocket("bench"), args = ["--local", `--socket=${socket}`];
   const begin = performance.now();
   await using server = maker === "ours"
-    ? Program.deno("cli/server.ts", args)
+    ? startInstalled("server", args)
     : Program.start(`${cppFolder}/subspace_server`, args);
   while (!accepts(socket)) await new Promise((resolve) => setTimeout(resolve));
   const ns = (performance.now() - begin) * 1e6;
@@ -55,7 +57,11 @@ async function measureServer(maker: Maker, run: Run): Promise<Figures> {
 
 async function measureShadow(maker: Maker): Promise<Figures> {
   const begin = performance.now();
-  await using shadow = await startShadow(maker, uniqueSocket("bench_shadow"));
+  const args = [`--socket=${uniqueSocket("bench_shadow")}`];
+  await using shadow = maker === "ours"
+    ? startInstalled("shadow", args)
+    : Program.start(`${cppFolder}/subspace_shadow`, args);
+  await shadow.line(/Shadow listening on/);
   return { [start("shadow")]: (performance.now() - begin) * 1e6, [memory("shadow")]: residentBytes(shadow) };
 }
 
@@ -72,7 +78,7 @@ async function measureEmpty(): Promise<Figures> {
 
 async function measureInspector(shadowSocket: string): Promise<Figures> {
   const begin = performance.now();
-  await finished(Program.deno("cli/inspect.ts", ["--socket", shadowSocket]));
+  await finished(startInstalled("inspect", ["--socket", shadowSocket]));
   return { [start("inspector, at a shadow")]: (performance.now() - begin) * 1e6 };
 }
 

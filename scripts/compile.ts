@@ -13,8 +13,9 @@
 
 import { flag, onOff, parseFlags, text } from "../cli/flags.ts";
 import { version } from "../cli/version.ts";
+import { bundle } from "./bundle.ts";
 import { writeManuals } from "./manuals.ts";
-import { pack, type Packed, selfExtracting, sha256 } from "./self_extracting.ts";
+import { pack, selfExtracting, sha256 } from "./self_extracting.ts";
 import { tryOut } from "./try_out.ts";
 
 /** What each program needs. Inspection reads and writes the files that it is given, and serves metrics. */
@@ -96,24 +97,11 @@ async function makeSelfExtracting(): Promise<void> {
       version,
       target,
       permissions: permissions[program],
-      program: await bundle(program),
+      program: await pack(await bundle(program).catch((error: Error) => fail(error.message))),
       runtime: packedRuntime,
     });
     await Deno.writeFile(`${dist}/${name}`, bytes, { mode: 0o755 });
   }
-}
-
-/** A program and all that it imports, as one file. */
-async function bundle(program: string): Promise<Packed> {
-  const { success, stdout, stderr } = await deno([
-    "bundle",
-    "--quiet",
-    "--platform=deno",
-    "--minify",
-    `cli/${program}.ts`,
-  ]);
-  if (!success) fail(`Cannot bundle cli/${program}.ts: ${new TextDecoder().decode(stderr)}`);
-  return await pack(stdout);
 }
 
 async function writeSums(): Promise<void> {
