@@ -30,9 +30,10 @@ export function find(subscriber: u32, low: u32, high: u32): i32 {
   const channel = load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL), timestamp = (<u64> high << 32) | <u64> low;
   const numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS), vchan = load<i32>(subscriber, SUBSCRIBER_STRUCT_VCHAN);
   for (let id: u32 = 0; id < numSlots; id++) {
-    const slot = slotAt(channel, id);
+    // The ordinal before the time: that of the message that is pinned by it is the one that was looked at.
+    const slot = slotAt(channel, id), ordinal = atomic.load<u64>(slot, SLOT_ORDINAL);
     if (load<u64>(slot, SLOT_TIMESTAMP) != timestamp || (atomic.load<u64>(slot) & OWNED)) continue;
-    const ordinal = load<u64>(slot, SLOT_ORDINAL), messageVchan = <i32> load<i16>(slot, SLOT_VCHAN);
+    const messageVchan = <i32> load<i16>(slot, SLOT_VCHAN);
     if (ordinal == 0 || !vchansMatch(messageVchan, vchan)) continue;
     if (isSet(slot + SLOT_OWNERS + BITSET_WORDS, load<u32>(subscriber, SUBSCRIBER_STRUCT_ID))) continue;
     // The entry takes the place of the snapshot, which may list this very message.

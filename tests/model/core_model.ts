@@ -22,6 +22,7 @@ import {
 } from "../../shm/structs.ts";
 import { SystemControlBlock } from "../../shm/system_control_block.ts";
 import { Random } from "../chaos/random.ts";
+import { passOverUnwritten } from "./model_channel.ts";
 import { Actor, interleave } from "./scheduler.ts";
 import { compileTracedCore, instantiate, type TracedCore } from "./traced_core.ts";
 
@@ -99,8 +100,7 @@ export class CoreModel {
 
   /** @param spoil Changes a source of the core, to see whether the fault is found. */
   static async create(spoil?: (name: string, source: string) => string): Promise<CoreModel> {
-    const counts = CCB + Ccb.numSubs;
-    return new CoreModel(await compileTracedCore(SHARED, [counts + 4, counts + 4 * Limit.users], spoil));
+    return new CoreModel(await compileTracedCore(SHARED, spoil));
   }
 
   /** @throws {Error} If something does not hold; the seed replays it. */
@@ -182,6 +182,7 @@ class World {
     this.#payload = new Uint32Array(scenario.numSlots * PAYLOAD_WORDS);
     this.#scratch = this.#allocate(4 * Limit.users);
     const { publishers, subscribers } = scenario;
+    passOverUnwritten(memory, CCB, scenario.numSlots, publishers.length + subscribers.length);
     this.#subscribers = subscribers.map(({ reliable }, i) =>
       this.#subscriber(publishers.length + i, reliable)
     );

@@ -13,13 +13,28 @@ import type { CoreExports } from "../../shm/core_exports.ts";
 const core = new URL("../../shm/core/", import.meta.url);
 const wrapped = ["load", "store", "add", "sub", "and", "or", "xchg", "cmpxchg"];
 
-/** Accesses below `SHARED` are to private structs; the subscriber counts are many, and nobody races for them. */
-const traced = (shared: number, quietFrom: number, quietTo: number) => `
+/** Where the ranges without steps are listed, as pairs of addresses up to a pair of zeroes; not the core's. */
+const QUIET_RANGES = 64;
+
+/** Has accesses to ranges go on without a step: to what nobody writes. */
+export function setQuietRanges(
+  memory: WebAssembly.Memory,
+  ranges: readonly (readonly [number, number])[],
+): void {
+  new Uint32Array(memory.buffer, QUIET_RANGES).set([...ranges.flat(), 0, 0]);
+}
+
+/** Accesses below `shared` are to private structs. */
+const traced = (shared: number) => `
 @external("env", "step")
 declare function step(): void;
 
 function touch(address: u32): u32 {
-  if (address >= ${shared} && (address < ${quietFrom} || address >= ${quietTo})) step();
+  if (address < ${shared}) return address;
+  for (let range: u32 = ${QUIET_RANGES}; load<u32>(range, 4); range += 8) {
+    if (address >= load<u32>(range) && address < load<u32>(range, 4)) return address;
+  }
+  step();
   return address;
 }
 
@@ -54,12 +69,10 @@ function instrument(source: string): string {
  * Compiles it.
  *
  * @param shared Addresses from here on are shared memory.
- * @param quiet A range in it without steps.
  * @param spoil Changes a source, to see whether the fault is found.
  */
 export async function compileTracedCore(
   shared: number,
-  quiet: readonly [from: number, to: number],
   spoil: (name: string, source: string) => string = (_, source) => source,
 ): Promise<WebAssembly.Module> {
   let binary: Uint8Array<ArrayBuffer> | undefined;
@@ -69,7 +82,7 @@ export async function compileTracedCore(
     ...["--initialMemory", "1", "--maximumMemory", "65536", "--importMemory", "-O2", "--noAssert"],
   ], {
     readFile: (name: string) => {
-      if (name === "traced.ts") return traced(shared, ...quiet);
+      if (name === "traced.ts") return traced(shared);
       try {
         const source = spoil(name, Deno.readTextFileSync(new URL(name, core)));
         return name === "core.ts" || name === "offsets.ts" ? source : instrument(source);
