@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { runInThreads } from "./threads.ts";
 
 /** `deno run -A tests/model/holding_model.ts COUNT SEED` takes any number. */
 const INTERLEAVINGS = 30_000;
@@ -17,10 +18,9 @@ Deno.test({
   async fn() {
     const first = Math.floor(Math.random() * 2 ** 30);
     console.log(`seeds from ${first}: deno run -A tests/model/holding_model.ts ${INTERLEAVINGS} ${first}`);
-    const model = await (await loadModel()).create();
-    for (let i = 0; i < INTERLEAVINGS; i++) await model.run(first + i);
-    console.log(`${model.steps} steps, ${model.kills} kills`, model.done);
-    for (const [what, times] of Object.entries(model.done)) assert(times > INTERLEAVINGS / 100, what);
+    const { steps, kills, done } = await runInThreads({ model: "holding", first, count: INTERLEAVINGS });
+    console.log(`${steps} steps, ${kills} kills`, done);
+    for (const [what, times] of Object.entries(done)) assert(times > INTERLEAVINGS / 100, what);
   },
 });
 

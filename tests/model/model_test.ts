@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
+import { runInThreads } from "./threads.ts";
 
 /** `deno run -A tests/model/core_model.ts COUNT SEED` takes any number. */
-const INTERLEAVINGS = 100_000;
+const INTERLEAVINGS = 70_000;
 
 const readable = Deno.permissions.querySync({ name: "read" }).state === "granted";
 
@@ -16,9 +17,8 @@ Deno.test({
   async fn() {
     const first = Math.floor(Math.random() * 2 ** 30);
     console.log(`seeds from ${first}: deno run -A tests/model/core_model.ts ${INTERLEAVINGS} ${first}`);
-    const model = await (await loadModel()).create();
-    for (let i = 0; i < INTERLEAVINGS; i++) await model.run(first + i);
-    console.log(`${model.steps} steps, ${model.kills} kills`);
+    const { steps, kills } = await runInThreads({ model: "core", first, count: INTERLEAVINGS });
+    console.log(`${steps} steps, ${kills} kills`);
   },
 });
 
