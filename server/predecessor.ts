@@ -70,7 +70,7 @@ export async function handOver(
   connection.onReadable = () => {
     const answer = connection.tryReceive(handOverCodec);
     if (answer?.message.part.case === "taken") {
-      return follow(machine.acknowledged(), "it took what it was not offered");
+      return follow(machine.acknowledged(), "it said that it served, and did not");
     }
     if (answer !== null) {
       return connection.close(new ProtocolError("Cannot accept that: a hand-over is on its way"));

@@ -110,11 +110,13 @@ export class Session {
   async #serve(): Promise<boolean> {
     let turns = 0;
     while (true) {
-      let incoming = this.connection.tryReceive(requestCodec);
+      // Answered as it is taken: a hand-over finds each request either in the connection, or done.
+      const incoming = this.connection.tryReceive(requestCodec);
       if (incoming === null) {
+        if (this.connection.closed) return true;
         turns = 0;
-        incoming = await this.connection.receive(requestCodec);
-        if (incoming === null) return true;
+        await this.connection.readable();
+        continue;
       }
       if (incoming.message.request.case !== "takeOver") this.#answer(incoming);
       else if (this.#mayTakeOver(incoming)) return false;

@@ -57,9 +57,8 @@ export class Predecessor {
 
   /** The other one says that it serves. */
   acknowledged(): PredecessorStep {
-    // Before the baton was sent, that is a lie.
-    if (this.#phase === "sending") return this.#end("go on");
-    return this.#end("leave");
+    // While the baton is still there, that is a lie.
+    return this.#end(this.baton.take() ? "go on" : "leave");
   }
 
   /** The connection has ended. */

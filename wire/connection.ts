@@ -246,9 +246,15 @@ export class Connection implements Disposable {
       const incoming = this.tryReceive(codec);
       if (incoming !== null) return incoming;
       if (this.#closed) return null;
-      await new Promise<void>((resolve) => this.#wakeReader = resolve);
-      this.#wakeReader = null;
+      await this.readable();
     }
+  }
+
+  /** Waits until something may have arrived, or the connection is closed. */
+  async readable(): Promise<void> {
+    if (this.#closed) return;
+    await new Promise<void>((resolve) => this.#wakeReader = resolve);
+    this.#wakeReader = null;
   }
 
   #parse<Message>(codec: Codec<Message>): Incoming<Message> | null {

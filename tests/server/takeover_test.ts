@@ -249,9 +249,12 @@ Deno.test("a new server that stops with the baton in its hand is fenced off, and
   assert.equal(old.ended(), "go on");
 });
 
-Deno.test("who claims to serve before there was a baton is not believed", () => {
-  const old = new Predecessor({ take: () => assert.fail("it is still here") });
-  assert.equal(old.acknowledged(), "go on");
+Deno.test("who claims to serve without having the baton is not believed", () => {
+  for (const offered of [false, true]) {
+    const old = new Predecessor({ take: () => true });
+    if (offered) old.offered();
+    assert.equal(old.acknowledged(), "go on");
+  }
 });
 
 Deno.test("why a server cannot be taken over depends on how far it got", () => {

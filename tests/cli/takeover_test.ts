@@ -1,0 +1,151 @@
+/** `subspace-server --takeover` as real processes under load. */
+
+import assert from "node:assert/strict";
+import { Client } from "../../mod.ts";
+import { Shadow } from "../../shadow/shadow.ts";
+import { channelInfo, type Maker, startClient, startServer, until } from "../deployment.ts";
+import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
+import { Traffic } from "../server/traffic.ts";
+
+const ignore = !mayRun;
+const reason = ignore ? " (skipped: needs permission to run)" : "";
+const test = (name: string, fn: () => Promise<void>) => Deno.test({ name: name + reason, ignore, fn });
+
+const CLIENTS = 200;
+const TAKEOVERS = 3;
+
+/** Servers that come one after the other, with a shadow in this process. */
+class Succession implements AsyncDisposable {
+  readonly socket = uniqueSocket("server");
+  readonly #shadowSocket = uniqueSocket("shadow");
+  readonly shadow = Shadow.start({ socket: this.#shadowSocket });
+  server!: Program;
+
+  static async begin(): Promise<Succession> {
+    const succession = new Succession();
+    succession.server = await startServer("ours", succession.socket, [succession.#shadowSocket]);
+    return succession;
+  }
+
+  /** Starts a server that is to take over. */
+  next(...flags: string[]): Program {
+    const where = [`--socket=${this.socket}`, `--shadow_socket=${this.#shadowSocket}`];
+    return Program.deno("cli/server.ts", ["--local", ...where, "--takeover", "--forget_on_exit", ...flags]);
+  }
+
+  /** Lets the next server take over, and the one before end. */
+  async takeOver(): Promise<void> {
+    const next = this.next(), before = this.server;
+    this.server = next;
+    await next.line(/Took over \d+ channels and \d+ clients from process \d+/);
+    const { code, signal } = await before.status();
+    assert.deepEqual([code, signal], [0, null], before.lines.join("\n"));
+    await before[Symbol.asyncDispose]();
+  }
+
+  /** How many fds the server has open. */
+  get fds(): number {
+    return [...Deno.readDirSync(`/proc/${this.server.pid}/fd`)].length;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.server.kill("SIGTERM");
+    this.shadow.stop();
+  }
+}
+
+/** Reliable messages from one process to another, of either maker. */
+class Stream implements AsyncDisposable {
+  readonly #programs = new AsyncDisposableStack();
+  #publisher!: Program;
+  #subscriber!: Program;
+
+  static async start(socket: string, maker: Maker): Promise<Stream> {
+    const stream = new Stream(), where = [`--socket=${socket}`, `--channel=stream/${maker}`, "--reliable"];
+    stream.#subscriber = stream.#programs.use(startClient(maker, "sub", where));
+    await until(
+      "there is a subscriber",
+      async () => (await channelInfo(socket, `stream/${maker}`))?.numSubs === 1,
+    );
+    const messages = ["--num_msgs=1000000", "--frequency=500", "--num_slots=64"];
+    stream.#publisher = stream.#programs.use(startClient(maker, "pub", [...where, ...messages]));
+    await stream.goesOn();
+    return stream;
+  }
+
+  get #ordinals(): number[] {
+    return this.#subscriber.lines.flatMap((line) => line.match(/^Message (\d+): hello$/)?.[1] ?? []).map(
+      Number,
+    );
+  }
+
+  /** Waits for more messages. */
+  async goesOn(): Promise<void> {
+    const before = this.#ordinals.length;
+    await this.#subscriber.until("more messages", () => this.#ordinals.length > before + 50);
+  }
+
+  /** Checks that no message was lost, and that neither end noticed anything. */
+  check(): void {
+    const ordinals = this.#ordinals;
+    assert.deepEqual(ordinals, Array.from(ordinals, (_, i) => ordinals[0] + i));
+    const said = [...this.#publisher.lines, ...this.#subscriber.lines].filter((line) =>
+      !line.startsWith("Message")
+    );
+    assert(!said.some((line) => /error|reconnect|closed/i.test(line)), said.join("\n"));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#programs.disposeAsync();
+  }
+}
+
+test(`${CLIENTS} clients with requests on their way notice none of ${TAKEOVERS} takeovers in a row`, async () => {
+  await using servers = await Succession.begin();
+  await servers.takeOver();
+  const fds = servers.fds;
+  const { generation } = servers.shadow.position, { accepted } = servers.shadow.counters;
+  const makers: Maker[] = cppFolder === undefined ? ["ours"] : ["ours", "cpp"];
+  {
+    await using streams = new AsyncDisposableStack();
+    const running: Stream[] = [];
+    for (const maker of makers) running.push(streams.use(await Stream.start(servers.socket, maker)));
+    await using traffic = await Traffic.start(servers.socket, CLIENTS);
+    for (let i = 0; i < TAKEOVERS; i++) {
+      const before = traffic.answered;
+      await servers.takeOver();
+      await until("requests are answered", () => traffic.answered > before + 10 * CLIENTS);
+      for (const stream of running) await stream.goesOn();
+    }
+    await traffic.stop();
+    assert.deepEqual(traffic.failures, []);
+    for (const stream of running) stream.check();
+  }
+  // Nothing of all that is left, in the server or in its shadow, which was never connected to again.
+  const own = ["/subspace/ChannelDirectory", "/subspace/Statistics"];
+  await until("all channels are gone", () => servers.shadow.state.channels.size === own.length);
+  await until("all fds are closed", () => servers.fds === fds);
+  assert.equal(servers.shadow.counters.accepted, accepted);
+  assert.equal(servers.shadow.position.generation, generation);
+});
+
+test("a server that is killed in the middle of taking over is one that never was", async () => {
+  await using servers = await Succession.begin();
+  await using client = await Client.connect({ socket: servers.socket });
+  for (let i = 0; i < 300; i++) await client.createPublisher(`/many/${i}`, { slotBytes: 64, numSlots: 4 });
+  await using traffic = await Traffic.start(servers.socket, 20);
+  await using next = servers.next();
+  const said = servers.server.lines.length;
+  await servers.server.line(/Handing over to process/, said);
+  await next.kill();
+  const [line] = await servers.server.line(
+    /Failed to hand over to process \d+, and going on|Handed over/,
+    said,
+  );
+  if (line.startsWith("Failed")) {
+    const before = traffic.answered;
+    await until("requests are answered", () => traffic.answered > before + 100);
+    assert.deepEqual(traffic.failures, []);
+    await servers.takeOver();
+  }
+});
