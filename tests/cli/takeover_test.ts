@@ -34,8 +34,8 @@ class Succession implements AsyncDisposable {
   }
 
   /** Lets the next server take over, and the one before end. */
-  async takeOver(): Promise<void> {
-    const next = this.next(), before = this.server;
+  async takeOver(...flags: string[]): Promise<void> {
+    const next = this.next(...flags), before = this.server;
     this.server = next;
     await next.line(/Took over \d+ channels and \d+ clients from process \d+/);
     const { code, signal } = await before.status();
@@ -148,4 +148,23 @@ test("a server that is killed in the middle of taking over is one that never was
     assert.deepEqual(traffic.failures, []);
     await servers.takeOver();
   }
+});
+
+test("a process that stops with the server in its hands is killed, and the server goes on", async () => {
+  await using servers = await Succession.begin();
+  await servers.takeOver("--takeover_timeout=300ms");
+  await using traffic = await Traffic.start(servers.socket, 20);
+  for (const stop of ["offered", "taken"]) {
+    await using taker = Program.deno(
+      "tests/peers/taker.ts",
+      [`--socket=${servers.socket}`, `--stop=${stop}`],
+      ["-A"],
+    );
+    await taker.line(new RegExp(stop));
+    const before = traffic.answered;
+    if (stop === "taken") assert.equal((await taker.status()).signal, "SIGKILL");
+    else await taker.line(/the baton is gone/);
+    await until("requests are answered", () => traffic.answered > before + 100);
+  }
+  assert.deepEqual(traffic.failures, []);
 });

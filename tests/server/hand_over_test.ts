@@ -1,8 +1,8 @@
 /** Servers that take over from one another, with real sockets. */
 
 import assert from "node:assert/strict";
-import { createEventFd } from "../../ffi/eventfd.ts";
-import { closeAll } from "../../ffi/fd.ts";
+import { createEventFd, drain } from "../../ffi/eventfd.ts";
+import { closeAll, type Fd } from "../../ffi/fd.ts";
 import { sendMessage } from "../../ffi/message.ts";
 import { reactor, Ready } from "../../ffi/reactor.ts";
 import { accept, connectAbstract, listenAbstract } from "../../ffi/unix_socket.ts";
@@ -12,7 +12,8 @@ import { Server, type ServerOptions, TakeoverError } from "../../server/server.t
 import { Shadow } from "../../shadow/shadow.ts";
 import { responseCodec, sendRequest } from "../../wire/client_link.ts";
 import { Connection, frame } from "../../wire/connection.ts";
-import { sendPart } from "../../wire/hand_over.ts";
+import { handOverCodec, sendPart } from "../../wire/hand_over.ts";
+import { closeDump, receiveDump } from "../../wire/state_dump.ts";
 import { until } from "../deployment.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { asOtherUser, mayBeOthers } from "../other_user.ts";
@@ -246,6 +247,47 @@ test(
   },
   { takeoverMs: 50 },
 );
+
+/** Receives everything up to the baton, and gives it out. */
+async function receiveAll(connection: Connection): Promise<Fd> {
+  closeDump(await receiveDump(connection));
+  while (true) {
+    const { message: { part }, fds } = (await connection.receive(handOverCodec))!;
+    if (part.case !== "server") closeAll(fds);
+    else {
+      fds[0].close();
+      return fds[1];
+    }
+  }
+}
+
+test("a server goes on when whoever takes over ends in the very last steps", async (house) => {
+  const client = await house.connect();
+  const { subscriberId } = await client.createSubscriber("/a");
+  const before = describe(house.server.table.records());
+  for (const steps of ["received everything", "took the baton"]) {
+    using connection = await house.ask();
+    using baton = await receiveAll(connection);
+    if (steps === "took the baton") assert(drain(baton.number));
+    client.send({ case: "getTriggers", value: { channelName: "/a" } });
+    connection.close();
+    const response = await client.receive();
+    assert(response.case === "getTriggers" && response.value.error === "", steps);
+    assert(!drain(baton.number), "whoever goes on has taken the baton");
+  }
+  assert.deepEqual(describe(house.server.table.records()), before);
+  assert.equal((await client.removeSubscriber("/a", subscriberId)).error, "");
+  await house.takeOver();
+});
+
+test("a new server finds a process that was stopped without the baton too late", async (house) => {
+  using connection = await house.ask();
+  using baton = await receiveAll(connection);
+  const client = await house.connect();
+  assert.equal((await client.createPublisher("/a")).error, "", "it went on when time was up");
+  assert(!drain(baton.number));
+  assert.equal(await connection.receive(handOverCodec), null);
+}, { takeoverMs: 50 });
 
 test("one at a time takes over", async (house) => {
   using _first = await house.ask();
