@@ -337,10 +337,12 @@ export class Control {
     const done = () => {
       if (--attachment.outstanding === 0) this.#attached(attachment, true);
     };
+    const request = handle.createRequest(keepId);
     const settle = (outcome: Answer | Error) => {
       if (outcome instanceof Error) return; // The link is gone again.
       if (!this.#handles.has(handle)) {
-        if (keepId) closeAll(outcome.fds);
+        // Its removal names the id that was asked for. A publisher that is unknown by it gets another one.
+        if (keepId && idIn(request) === idIn(outcome.message)) closeAll(outcome.fds);
         else this.#undo(handle, outcome);
         return done();
       }
@@ -358,7 +360,7 @@ export class Control {
       }
       done();
     };
-    return { request: handle.createRequest(keepId), repeat: false, settle };
+    return { request, repeat: false, settle };
   }
 
   #attached({ recreated, failed }: Attachment, again: boolean): void {
@@ -455,6 +457,13 @@ function openSession(answer: Answer, before: Session | null): Session {
   } finally {
     fds.closeRest();
   }
+}
+
+/** The id of a user that a request or its answer names; undefined where it names none. */
+function idIn(message: RequestInit | Answer["message"]): number | undefined {
+  const value = ("request" in message ? message.request : (message as Answer["message"]).response)?.value;
+  const { publisherId, subscriberId } = (value ?? {}) as { publisherId?: number; subscriberId?: number };
+  return publisherId ?? subscriberId;
 }
 
 /** Runs what nobody waits for: a failure goes to the log. */

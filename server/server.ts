@@ -16,7 +16,7 @@ import { ServerCounters, serverReport } from "./counters.ts";
 import { type Host, systemHost } from "./host.ts";
 import { defaultServerLimits, type ServerLimits } from "./limits.ts";
 import { type ShadowNames, startWithShadows } from "./recovery.ts";
-import type { Replication } from "./replication.ts";
+import type { Replication, ShadowStatus } from "./replication.ts";
 import type { ShadowPatience } from "./shadow_link.ts";
 import type { Refusal } from "./takeover.ts";
 import { ServerChannels } from "./server_channels.ts";
@@ -45,7 +45,7 @@ export interface ServerOptions {
   /** Socket of a second shadow. Default: none. */
   secondaryShadowSocket?: string;
   /** Other shadows, and how to recover from them. */
-  recovery?: Pick<ShadowNames, "more" | "prefer" | "onFailure">;
+  recovery?: Pick<ShadowNames, "more" | "prefer" | "onFailure" | "journalChangesMax">;
   /** Whether the server is only for this machine; shows in its id. Default: false. */
   local?: boolean;
   /** Whether to remove what other sessions left in /dev/shm, if nothing was recovered. Default: false. */
@@ -217,6 +217,11 @@ export class Server implements SessionOwner {
   /** Whether a shadow has the state: then it outlives this server, and `stop` leaves everything as it is. */
   get keepsState(): boolean {
     return this.#replication?.connected ?? false;
+  }
+
+  /** How each shadow is, in the order of preference. */
+  get shadows(): readonly ShadowStatus[] {
+    return this.#replication?.shadows ?? [];
   }
 
   /** How many clients are connected. */
