@@ -6,14 +6,17 @@
  */
 
 import { monotonicNs } from "../ffi/clock.ts";
-import { copyCounters, readOrdinalCount, readTotals } from "../shm/inspection.ts";
+import { copyCounters, readOrdinalCount, readSlotArray, readTotals } from "../shm/inspection.ts";
+import { type Attention, attentionLines, attentionOf, holdersOf, type SlotHolders } from "./attention.ts";
 import { formatRate } from "./channel_view.ts";
 import { viewOf } from "./inspect.ts";
-import { look, type ShadowSight } from "./sight.ts";
+import { look, type ShadowSight, type Sight } from "./sight.ts";
 import { InspectError } from "./link.ts";
-import { type Inspection, type Process, SCHEMA_VERSION, type Source } from "./model.ts";
+import { type Inspection, type Process, type Programs, SCHEMA_VERSION, type Source } from "./model.ts";
 import { byNameBehindMultiplexer, compareNames } from "./naming.ts";
-import type { ReportOptions } from "./report.ts";
+import { programsOf } from "./programs.ts";
+import { type ReportOptions, serverState } from "./report.ts";
+import { shadowSummary } from "./shadows.ts";
 import { surroundingsNow } from "./surroundings.ts";
 import { type Cell, type Column, printable, renderTable } from "./table.ts";
 import { formatBytes, formatCount } from "./units.ts";
@@ -44,6 +47,9 @@ export interface WatchSample {
   /** Why nobody can be asked any more: then users may be outdated. null where all is well. */
   readonly stale: string | null;
   readonly channels: readonly WatchedChannel[];
+  readonly attention: Attention;
+  /** What server and shadows say of themselves; null where they were not asked yet. */
+  readonly programs: Programs | null;
 }
 
 /** What channels can be sorted by. */
@@ -52,6 +58,11 @@ export type WatchOrder = "name" | "messages" | "bytes" | "drops" | "total";
 /** Ask again after so long although nothing has changed: sooner while the server is dead. */
 const ASK_EVERY_MS = 30_000;
 const ASK_EVERY_WITHOUT_SERVER_MS = 2000;
+/** Server and shadows are asked so often, and have so long to answer. */
+const ASK_PROGRAMS_EVERY_MS = 5000;
+const ASK_PROGRAMS_FOR_MS = 1000;
+/** Channels whose slots are looked at with each sample, by turns: all of them within a few seconds. */
+const SLOTS_OF_CHANNELS = 256;
 
 /** A channel as it is known between two questions. */
 interface Known {
@@ -77,6 +88,12 @@ export class Watcher implements Disposable {
   #askedAt = -Infinity;
   #counters: Uint8Array | null = null;
   #stale: string | null = null;
+  #lastSight: Sight | null = null;
+  #programs: Programs | null = null;
+  #programsAt = -Infinity;
+  /** By channel. */
+  readonly #holders = new Map<string, SlotHolders>();
+  #slotsTurn = 0;
   #before = new Map<string, Counts>();
   #beforeNs: bigint | null = null;
 
@@ -89,6 +106,8 @@ export class Watcher implements Disposable {
    */
   async sample(): Promise<WatchSample> {
     if (this.#mustAsk()) await this.#ask();
+    await this.#askPrograms();
+    this.#lookAtSlots();
     const nowNs = monotonicNs();
     const overMs = this.#beforeNs === null ? null : Number(nowNs - this.#beforeNs) / 1e6;
     const counts = new Map<string, Counts>();
@@ -120,7 +139,31 @@ export class Watcher implements Disposable {
       overMs,
       stale: this.#stale,
       channels,
+      attention: attentionOf(channels, this.#holders.values()),
+      programs: this.#programs,
     };
+  }
+
+  async #askPrograms(): Promise<void> {
+    if (performance.now() - this.#programsAt < ASK_PROGRAMS_EVERY_MS) return;
+    const sight = this.#lastSight;
+    if (sight === null) return;
+    const timeoutMs = Math.min(this.timeoutMs, ASK_PROGRAMS_FOR_MS);
+    this.#programs = await programsOf([this.socket], { timeoutMs, sight });
+    this.#programsAt = performance.now();
+  }
+
+  #lookAtSlots(): void {
+    const sight = this.#sight;
+    if (sight === null) return;
+    const channels = [...sight.dump.channels.values()].filter(({ info }) => info.mux === "");
+    for (let i = 0; i < Math.min(SLOTS_OF_CHANNELS, channels.length); i++) {
+      const { info, ccb, subscribers } = channels[this.#slotsTurn++ % channels.length];
+      const pidOf = (id: number) => Number(subscribers.get(id)?.info.processId ?? 0n) || null;
+      const holders = holdersOf(info.channelName, readSlotArray(ccb, info.numSlots), pidOf);
+      if (holders === null) this.#holders.delete(info.channelName);
+      else this.#holders.set(info.channelName, holders);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -145,6 +188,8 @@ export class Watcher implements Disposable {
       this.#counters = sight.kind === "shadow" && sight.dump.scb !== null
         ? copyCounters(sight.dump.scb)
         : null;
+      this.#lastSight = sight;
+      this.#holders.clear();
       if (sight.kind === "shadow") this.#useShadow(sight);
       else this.#useServer(viewOf(sight));
       this.#stale = null;
@@ -256,16 +301,14 @@ export function renderWatch(sample: WatchSample, options: WatchOptions): string 
     (sum, { mux, messagesPerSecond }) => sum + (mux === null ? messagesPerSecond ?? 0 : 0),
     0,
   );
-  const state = server === null
-    ? "server unknown"
-    : server.alive
-    ? `server running (pid ${server.pid})`
-    : style(`server DOWN (pid ${server.pid} is gone)`, "alarm");
+  const shadows = shadowSummary(sample);
   const rate = overMs === null ? "measuring" : `${formatRate(total)} messages/s`;
   const head = [
-    `${style(source.kind === "shadow" ? "Shadow" : "Server", "heading")} ${
-      printable(source.socket)
-    }, ${state}, ${rate}`,
+    `${style(source.kind === "shadow" ? "Shadow" : "Server", "heading")} ${printable(source.socket)}, ${
+      serverState(server, style)
+    }, ${rate}`,
+    ...(shadows === null ? [] : [style(printable(shadows.text), shadows.fine ? "faint" : "alarm")]),
+    ...attentionLines(sample.attention, width, style),
     ...(stale === null ? [] : [style(`Outdated: ${printable(stale)}`, "warning")]),
     "",
   ];

@@ -169,6 +169,8 @@ const sample: WatchSample = {
     channel("/a", { drops: 3, dropsPerSecond: 2 }),
     channel("/c"),
   ],
+  attention: { unheard: [], dropping: [], holding: [] },
+  programs: null,
 };
 const options = { width: 80, style: plainStyle, order: "name", height: 24, footer: "" } as const;
 
