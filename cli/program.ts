@@ -46,7 +46,11 @@ export async function main<F extends Flags>(program: Program<F>, argv: readonly 
   Deno.exit(await exitCodeOf(program, argv));
 }
 
-async function exitCodeOf<F extends Flags>(program: Program<F>, argv: readonly string[]): Promise<number> {
+/** Runs a program to its end. Says what went wrong on standard error, and returns the exit code. */
+export async function exitCodeOf<F extends Flags>(
+  program: Program<F>,
+  argv: readonly string[],
+): Promise<number> {
   try {
     const { values, positionals } = parseFlags({ ...program.flags, ...standardFlags }, argv);
     if (values.help) {

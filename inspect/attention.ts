@@ -36,8 +36,10 @@ export interface Attended {
 
 /** Collects what needs looking at. */
 export function attentionOf(channels: readonly Attended[], holders: Iterable<SlotHolders>): Attention {
-  const unheard = channels.filter(({ name, numPublishers, numSubscribers }) =>
-    numPublishers > 0 && numSubscribers === 0 && !name.startsWith("/subspace/")
+  const heard = new Set(channels.filter((it) => it.numSubscribers > 0).map(({ name }) => name));
+  // Whoever subscribes to a multiplexer hears all of its virtual channels.
+  const unheard = channels.filter(({ name, mux, numPublishers }) =>
+    numPublishers > 0 && !heard.has(name) && !heard.has(mux ?? name) && !name.startsWith("/subspace/")
   );
   const dropping = channels.filter(({ dropsPerSecond }) => (dropsPerSecond ?? 0) > 0)
     .toSorted((a, b) => b.dropsPerSecond! - a.dropsPerSecond!);

@@ -18,7 +18,7 @@ const columns: readonly Column[] = [
   { title: "GENERATION", align: "right", minimum: 8 },
   { title: "OFFSET", align: "right" },
   { title: "CHANNELS", align: "right" },
-  { title: "LAST FULL SYNC", minimum: 7 },
+  { title: "FULL SYNC" },
   { title: "ASIDE", minimum: 5 },
 ];
 
@@ -54,7 +54,7 @@ function row(shadow: ShadowProgram): Cell[] {
     position?.generation ?? "-",
     known(position?.offset ?? null),
     known(numChannels),
-    lastFullSync === null ? "-" : syncText(lastFullSync),
+    lastFullSync ?? "-",
     previous === null ? "" : formatNumberOf(previous.numChannels, "channel"),
   ];
 }
@@ -65,17 +65,6 @@ function stateOf({ kind, inStep, connected, position }: ShadowProgram): Cell {
   if (inStep === false) return { text: "BEHIND", emphasis: "alarm" };
   if (connected === false) return { text: "no server", emphasis: "warning" };
   return inStep === null ? "reference" : "in step";
-}
-
-const reasons: Readonly<Record<string, string>> = {
-  start: "the server began",
-  new: "it knew nothing of that server",
-  behind: "it missed too much",
-  reference: "one end is C++",
-};
-
-function syncText(reason: string): string {
-  return reasons[reason] ?? reason;
 }
 
 /** One line on whether shadows are in step, for summaries; null where there is nothing to say. */

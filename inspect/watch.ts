@@ -149,7 +149,9 @@ export class Watcher implements Disposable {
     const sight = this.#lastSight;
     if (sight === null) return;
     const timeoutMs = Math.min(this.timeoutMs, ASK_PROGRAMS_FOR_MS);
-    this.#programs = await programsOf([this.socket], { timeoutMs, sight });
+    // Which shadows there are only the server knows: it may be gone by now.
+    const known = this.#programs?.shadows.map(({ socket }) => socket) ?? [];
+    this.#programs = await programsOf([this.socket, ...known], { timeoutMs, sight });
     this.#programsAt = performance.now();
   }
 

@@ -23,7 +23,7 @@ export async function runChannel(flags: InspectFlags, [name]: readonly string[])
 
 async function twoLooks(sight: ShadowSight, name: string, intervalMs: number): Promise<ChannelDetail> {
   const record = sight.dump.channels.get(name);
-  if (record === undefined) throw unknownChannel(name, sight.dump.channels.keys(), sight.source.socket);
+  if (record === undefined) throw missingChannel(name, sight);
   const before = lookAtChannel(record, monotonicNs);
   await new Promise((resolve) => setTimeout(resolve, intervalMs));
   return detailOf(sight, name, before, lookAtChannel(record, monotonicNs))!;
@@ -40,6 +40,17 @@ function told({ source, channels, findings }: ReturnType<typeof viewOf>, name: s
     slotMap: null,
     findings: findings.filter((it) => it.channel === null || it.channel === name),
   };
+}
+
+/** Says that a shadow has no such channel, as far as it told. */
+export function missingChannel(
+  name: string,
+  { dump, source: { socket }, failure }: ShadowSight,
+): InspectError {
+  if (failure === null) return unknownChannel(name, dump.channels.keys(), socket);
+  return new InspectError(
+    `Cannot show channel ${name}: the state of ${socket} broke off before it (${failure.message})`,
+  );
 }
 
 /** Says that there is no such channel, and which one may be meant. */

@@ -63,7 +63,7 @@ export const inspectFlags = {
       "File that protoc --descriptor_set_out --include_imports made, for --format=proto; needs --allow-read",
     group: "Flags of tail",
   }),
-  message_type: flag({
+  type: flag({
     type: text("TYPE"),
     default: "",
     description: "Protobuf type of the messages, for --format=proto; else the channel's own type",

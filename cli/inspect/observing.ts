@@ -10,7 +10,7 @@ import type { ShadowCreateChannel } from "../../proto/subspace_pb.ts";
 import { writeError } from "../output.ts";
 import { stopSignal } from "../stopping.ts";
 import { Pause } from "./pause.ts";
-import { unknownChannel } from "./channel.ts";
+import { missingChannel, unknownChannel } from "./channel.ts";
 import type { InspectFlags } from "./flags.ts";
 
 /** How soon memory is looked at again: while messages come, and while there are none. */
@@ -70,7 +70,7 @@ async function serverOf({ socket, server, timeout }: InspectFlags): Promise<stri
 
 function followIn(sight: ShadowSight, channel: string, timeoutMs: number): Followed {
   const record = sight.dump.channels.get(channel);
-  if (record === undefined) throw unknownChannel(channel, sight.dump.channels.keys(), sight.source.socket);
+  if (record === undefined) throw missingChannel(channel, sight);
   const source = new ChannelFollower(sight, channel, timeoutMs);
   if (!source.active) writeError(`${channel} has had no publisher yet: waiting for one\n`);
   return {

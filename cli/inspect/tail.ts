@@ -58,7 +58,7 @@ async function formatOf(flags: InspectFlags, channelType: string): Promise<Paylo
     case "proto": {
       const descriptor = readBytes(flags.descriptor);
       try {
-        return await protobufText(descriptor, flags.message_type || channelType);
+        return await protobufText(descriptor, flags.type || channelType);
       } catch (error) {
         throw new InspectError(
           `Cannot use descriptor ${flags.descriptor}: ${error instanceof Error ? error.message : error}`,

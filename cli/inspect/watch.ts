@@ -37,12 +37,8 @@ export async function runWatch(flags: InspectFlags): Promise<number> {
       draw(view);
     };
   }
-  if (live) writeOut(ENTER);
-  try {
-    await samples(watcher, flags, view, live, keyboard);
-  } finally {
-    if (live) writeOut(LEAVE);
-  }
+  using _screen = live ? new AlternateScreen() : null;
+  await samples(watcher, flags, view, live, keyboard);
   return ExitCode.ok;
 }
 
@@ -60,8 +56,7 @@ async function samples(
 ): Promise<void> {
   const pause = new Pause(Promise.race([stopSignal(), ...(keyboard === null ? [] : [keyboard.quit])]));
   for (let shown = 1;; shown++) {
-    if (live) draw(view);
-    else if (!writeOut(textOf(view, json))) return;
+    if (!(live ? draw(view) : writeOut(textOf(view, json)))) return;
     if (shown === count) return;
     await pause.wait(interval);
     if (pause.over) return;
@@ -74,22 +69,40 @@ function textOf({ sample, order }: View, json: boolean): string {
   return renderWatch(sample, { ...screen(), order, height: Infinity, footer: "" }) + "\n";
 }
 
-function draw({ sample, order }: View): void {
+/** Returns false where the terminal is gone. */
+function draw({ sample, order }: View): boolean {
   const height = Deno.consoleSize().rows;
   const text = renderWatch(sample, { ...screen(), order, height, footer: FOOTER });
   const lines = text.trimEnd().split("\n").slice(0, height);
-  writeOut(HOME + lines.map((line) => line + CLEAR_REST_OF_LINE).join("\r\n") + CLEAR_BELOW);
+  return writeOut(HOME + lines.map((line) => line + CLEAR_REST_OF_LINE).join("\r\n") + CLEAR_BELOW);
+}
+
+/** The terminal's other screen, as long as this lives; it is left however the process ends, unless it is killed. */
+class AlternateScreen implements Disposable {
+  readonly #leave = () => void writeOut(LEAVE);
+
+  constructor() {
+    addEventListener("unload", this.#leave);
+    writeOut(ENTER);
+  }
+
+  [Symbol.dispose](): void {
+    removeEventListener("unload", this.#leave);
+    this.#leave();
+  }
 }
 
 /** Keys as they are pressed, as long as this lives. Without a terminal there are none. */
 class Keyboard implements Disposable {
   readonly #quit = Promise.withResolvers<void>();
   readonly #raw = Deno.stdin.isTerminal();
+  readonly #restore = () => Deno.stdin.setRaw(false);
   #closed = false;
   onKey: (key: string) => void = () => {};
 
   constructor() {
     if (!this.#raw) return;
+    addEventListener("unload", this.#restore);
     Deno.stdin.setRaw(true);
     this.#read();
   }
@@ -113,6 +126,8 @@ class Keyboard implements Disposable {
 
   [Symbol.dispose](): void {
     this.#closed = true;
-    if (this.#raw) Deno.stdin.setRaw(false);
+    if (!this.#raw) return;
+    removeEventListener("unload", this.#restore);
+    this.#restore();
   }
 }

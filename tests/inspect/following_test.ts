@@ -17,6 +17,7 @@ import { Ccb, Slot } from "../../shm/layout.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { uniqueSocket } from "../program.ts";
 import { send } from "../shm/local_channel.ts";
+import { Peer } from "./peer.ts";
 import { RecordedShadow } from "./recorded_shadow.ts";
 import { sightOf } from "./sights.ts";
 
@@ -200,6 +201,48 @@ Deno.test("what is watched fits its terminal, and is sorted as asked", () => {
   );
   assert.match(renderWatch({ ...sample, stale: "nobody there" }, options), /^Outdated: nobody there$/m);
 });
+
+Deno.test("what needs looking at is said in a line each, as far as it fits", () => {
+  const attention = {
+    unheard: Array.from({ length: 40 }, (_, i) => `/unheard/${i}`),
+    dropping: ["/a"],
+    holding: [{ channel: "/c", held: 8, numSlots: 8, subscriber: 3, pid: 42 }],
+  };
+  const lines = renderWatch({ ...sample, attention }, options).split("\n");
+  assert.deepEqual(lines.slice(1, 4), [
+    "DROPPING  /a",
+    "SLOTS HELD  /c 8 of 8 by subscriber 3 (pid 42)",
+    "NO SUBSCRIBER  /unheard/0, /unheard/1, /unheard/2, /unheard/3 and 36 more",
+  ]);
+  for (const line of lines) assert(displayWidth(line) <= 80, line);
+});
+
+Deno.test("a recorded C++ system is watched: who holds slots, who is not heard, how many messages came", () =>
+  withBalancedFds(async () => {
+    using shadow = new RecordedShadow();
+    const writer = shadow.publisher("/robot/odometry", 0);
+    const reader = shadow.subscriber("/robot/odometry", 1, { maxActiveMessages: 8 });
+    using peer = new Peer((connection) => shadow.send(connection));
+    using watcher = new Watcher(peer.socket, 60_000);
+    const first = await watcher.sample();
+    assert.deepEqual(first.programs?.shadows.map(({ kind }) => kind), ["reference"]);
+    for (const word of ["one", "two", "three", "four"]) send(writer, word);
+    for (let i = 0; i < 4; i++) reader.readNext();
+    const next = await watcher.sample();
+    const { messages, messagesPerSecond } = next.channels.find(({ name }) => name === "/robot/odometry")!;
+    assert(messages === 4 && messagesPerSecond! > 0);
+    assert.deepEqual(
+      next.attention.holding.map((
+        { channel, held, numSlots, subscriber },
+      ) => [channel, held, numSlots, subscriber]),
+      [["/robot/odometry", 4, 8, 1]],
+    );
+    assert.deepEqual(next.attention.unheard, ["/split"]);
+    assert.match(
+      renderWatch(next, options),
+      /^SLOTS HELD {2}\/robot\/odometry 4 of 8 by subscriber 1 \(pid 4712\)$/m,
+    );
+  }));
 
 Deno.test("nobody to watch is an error at once", async () => {
   using watcher = new Watcher(uniqueSocket("nobody"), 1000);
