@@ -25,6 +25,8 @@ export interface Host {
   /** Makes shared memory, zeroed. */
   readonly createMemory: MemoryAllocator;
   createEventFd(): Fd;
+  /** Throws where an fd that was received may not be kept, as only those are left that are reserved. */
+  checkRoomFor(fd: Fd): void;
   createPacketPipe(): [read: Fd, write: Fd];
   /** Wakes whoever waits for an eventfd. Does nothing where the fd is something else. */
   trigger(eventFd: Fd): void;
@@ -42,14 +44,19 @@ export interface Host {
 const FDS_RESERVED = 64;
 
 /** @throws {SystemError} With code `EMFILE` where only reserved ones are left: the kernel gives the lowest number. */
-function createUserEventFd(): Fd {
-  const fd = createEventFd();
-  if (fd.number < fdLimit().soft - FDS_RESERVED) return fd;
+function checkRoomFor(fd: Fd, what: string): void {
+  if (fd.number < fdLimit().soft - FDS_RESERVED) return;
   fd.close();
   throw new SystemError(
-    "add another user, as the server has as many fds open as it may (ulimit -n, --max_fds)",
+    `${what}, as the server has as many fds open as it may (ulimit -n, --max_fds)`,
     Errno.EMFILE,
   );
+}
+
+function createUserEventFd(): Fd {
+  const fd = createEventFd();
+  checkRoomFor(fd, "add another user");
+  return fd;
 }
 
 function watchProcess(pid: number, ended: () => void): Disposable | null {
@@ -74,6 +81,7 @@ export const systemHost: Host = {
   watchProcess,
   createMemory,
   createEventFd: createUserEventFd,
+  checkRoomFor: (fd) => checkRoomFor(fd, "keep another part of a buffer"),
   createPacketPipe,
   trigger: (eventFd) => {
     try {

@@ -3,6 +3,7 @@ import { connectAbstract } from "../../ffi/unix_socket.ts";
 import { fdLimit, setFdLimit } from "../../ffi/resource_limits.ts";
 import { createEventFd } from "../../ffi/eventfd.ts";
 import { closeAll } from "../../ffi/fd.ts";
+import { createMemory } from "../../ffi/memory_object.ts";
 import { Connection } from "../../wire/connection.ts";
 import { sendRequest } from "../../wire/client_link.ts";
 import { until } from "../deployment.ts";
@@ -82,6 +83,30 @@ test("requests and refused ones are counted", async ({ server, connect }) => {
   assert.match(String(error), /No such channel/);
   assert.equal(server.counters.requests, before + 1);
   assert.deepEqual(server.counters.refusals.totals(), { request: 1 });
+});
+
+test("parts of buffers get none of the last fds either", async ({ server, connect }) => {
+  const client = await connect();
+  await client.createPublisher("/split");
+  using memory = createMemory("part", 4096);
+  const { soft } = fdLimit();
+  const taken = [createEventFd()];
+  setFdLimit(taken[0].number + 120);
+  const register = (slotId: number) => {
+    const metadata = { channelName: "/split", sessionId: server.sessionId, slotId };
+    const value = { metadata, hasFd: true };
+    return client.request("registerClientBuffer", { case: "registerClientBuffer", value }, memory);
+  };
+  try {
+    assert.equal((await register(0)).error, "");
+    while (taken.at(-1)!.number < fdLimit().soft - 64) taken.push(createEventFd());
+    assert.match((await register(1)).error, /^INTERNAL: Cannot keep another part of a buffer, .*: EMFILE$/);
+    assert.equal(server.counters.refusals.of("fds"), 1);
+    await connect();
+  } finally {
+    closeAll(taken);
+    setFdLimit(soft);
+  }
 });
 
 test("users get none of the last fds, so that others can still connect", async ({ server, connect }) => {

@@ -249,6 +249,7 @@ export class Machine {
         this.#memoryFiles.push(file);
         return process.open(file);
       },
+      checkRoomFor: () => {},
       createEventFd: () => process.open(this.#file((id) => new EventFile(id))),
       createPacketPipe: () => {
         const [read, write] = ["read", "write"].map((end) =>
