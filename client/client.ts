@@ -18,6 +18,11 @@ export interface ConnectOptions {
   waitMs?: number;
   /** How long a request may take, in milliseconds, the time included that the server is away. Default: 10 000. */
   requestTimeoutMs?: number;
+  /**
+   * Whether eventfds are written only to wake somebody who sleeps, where both are clients of this library and so is
+   * their server (docs/extensions.md). Others notice nothing of it. Default: true.
+   */
+  doorbell?: boolean;
   /** Told when the server goes, and when it is back. Must not throw. */
   onConnectionChange?: (change: ConnectionChange) => void;
 }
@@ -117,6 +122,7 @@ export class Client implements Disposable, AsyncDisposable {
       socket: options.socket ?? "/tmp/subspace",
       name: options.name ?? "",
       requestTimeoutMs: options.requestTimeoutMs ?? 10_000,
+      doorbell: options.doorbell ?? true,
       onConnectionChange: options.onConnectionChange ?? (() => {}),
     });
     await control.start(options.waitMs ?? 0);

@@ -65,6 +65,7 @@ export interface ControlOptions {
   readonly socket: string;
   readonly name: string;
   readonly requestTimeoutMs: number;
+  readonly doorbell: boolean;
   readonly onConnectionChange: (change: ConnectionChange) => void;
   /** The machine's sockets and clock. Default: those of this one. */
   readonly system?: System;
@@ -126,6 +127,11 @@ export class Control {
   /** How many times everything was made known to a server again. */
   get reattachments(): number {
     return this.#reattachments;
+  }
+
+  /** Whether its publishers and subscribers use doorbells. */
+  get doorbell(): boolean {
+    return this.#options.doorbell;
   }
 
   /** The session of the server that answered last. */

@@ -92,6 +92,7 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
    */
   getBuffer(bytes?: number): Uint8Array<ArrayBuffer> | null {
     const { end } = this.#registration.use(), buffer = end.buffer(bytes);
+    if (buffer === null && this.#registration.letGoTrigger()) return this.getBuffer(bytes);
     this.#lent = buffer === null ? null : end;
     return buffer;
   }
@@ -238,9 +239,20 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
     );
   }
 
-  /** The fd that becomes readable when a reliable publisher may get a slot, to be waited for by the caller's means. */
+  /**
+   * Wakes the subscribers that sleep, where `autoFlush` is false and something was published since the last time.
+   * Waiting for a slot and closing do it too.
+   */
+  flush(): void {
+    this.#registration.attached.end.flush();
+  }
+
+  /**
+   * The fd that becomes readable when a reliable publisher may get a slot, to be waited for by the caller's own means.
+   * It stays so until `getBuffer` has found none. Subscribers write to it with every release from now on.
+   */
   get pollFd(): number {
-    return this.#registration.waiter.fdNumber;
+    return this.#registration.waiter.pollFd;
   }
 
   /**

@@ -56,6 +56,8 @@ export interface PublisherOptions<Value = Uint8Array> {
   onSend?: (message: Uint8Array<ArrayBuffer>) => number | void;
   /** Told before slots grow, with their sizes in bytes. What it throws keeps them as they are. */
   onResize?: (fromBytes: number, toBytes: number) => void;
+  /** Whether each publication wakes the subscribers that sleep. false: they are woken by `flush`. Default: true. */
+  autoFlush?: boolean;
   /** Bytes for a checksum in front of each message. Default: 4. */
   checksumBytes?: number;
   /** Bytes for metadata in front of each message. Default: 0. */
@@ -88,6 +90,7 @@ export function createPublisherRequest(
   channel: string,
   options: PublisherTraits,
   publisherId: number,
+  doorbell: boolean,
 ): RequestInit {
   const type = options.type ?? "";
   const value = {
@@ -112,6 +115,7 @@ export function createPublisherRequest(
     useSplitBuffers: (options.splitBuffers ?? false) !== false,
     splitBuffersOverBridge: options.splitBuffersOverBridge ?? false,
     requestToken: publisherId < 0 ? requestToken() : 0n,
+    doorbell,
   };
   return { request: { case: "createPublisher", value } };
 }

@@ -4,6 +4,7 @@ import { closeAll, type Fd } from "../ffi/fd.ts";
 import { uid as ownUid } from "../ffi/process.ts";
 import { crc32 } from "../shm/checksum.ts";
 import type { ControlBlocks } from "../shm/control_blocks.ts";
+import { SleepFlag } from "../shm/doorbell.ts";
 import { PublishingEnd } from "../shm/publishing.ts";
 import type { ChannelCounters } from "../shm/system_control_block.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
@@ -59,7 +60,12 @@ export class PublisherRegistration {
       channel,
       title: `publisher on ${channel}`,
       createRequest: (keepId) =>
-        createPublisherRequest(channel, options, keepId ? this.#attached!.publisherId : -1),
+        createPublisherRequest(
+          channel,
+          options,
+          keepId ? this.#attached!.publisherId : -1,
+          control.doorbell,
+        ),
       adopt: (answer) => this.#adopt(answer),
       removeRequest: () => {
         // What the server hears of its memory must come before: only a publisher may say it.
@@ -114,6 +120,11 @@ export class PublisherRegistration {
     return this.#waiter!;
   }
 
+  /** For who sleeps by means of its own and has found nothing: see `Waiter.letGo`. */
+  letGoTrigger(): boolean {
+    return this.#waiter?.letGo() ?? false;
+  }
+
   /** Gives the event loop a turn. */
   async breathe(): Promise<void> {
     if (this.#attached !== null) await this.#waiter?.breathe();
@@ -153,7 +164,10 @@ export class PublisherRegistration {
         const blocks = takeBlocks(this.#control, this.channel, body, null, fds, known);
         cleanup.use(blocks);
         const trigger = fds.take(body.pubPollFdIndex);
-        const peers = cleanup.use(Peers.take(fds, body.subTriggerFdIndexes, body.retirementFdIndexes));
+        const { subTriggerFdIndexes, subTriggerSleepers, retirementFdIndexes } = body;
+        const peers = cleanup.use(
+          Peers.take(fds, subTriggerFdIndexes, subTriggerSleepers, retirementFdIndexes),
+        );
         const retirement = this.#options.notifyRetirement === true && body.retirementFdIndex >= 0
           ? cleanup.use(fds.take(body.retirementFdIndex))
           : null;
@@ -161,7 +175,7 @@ export class PublisherRegistration {
         cleanup.move();
         if (attached !== known) this.#leave();
         this.#attached = attached;
-        this.#setTrigger(trigger);
+        this.#setTrigger(trigger, attached);
         this.retirements.replace(retirement);
         this.#setPeers(attached, peers, body.numSubUpdates & 0xffff);
         if (attached === known) attached.parts?.registerAgain();
@@ -201,6 +215,7 @@ export class PublisherRegistration {
       maxLeases: this.#options.maxOutstandingLeases ?? 1,
       preferRetiredSlots: this.#options.preferRetiredSlots ?? false,
       notifyForcedReuse: this.#options.notifyForcedReuse ?? true,
+      autoFlush: this.#options.autoFlush ?? true,
       ...(onResize === undefined ? {} : { onResize }),
       split: parts === null ? null : { registry: parts, allocator },
       ...(ownUid() === 0 ? { owner: { uid, gid } } : {}),
@@ -233,9 +248,10 @@ export class PublisherRegistration {
     this.#attached?.blocks[Symbol.dispose]();
   }
 
-  #setTrigger(trigger: Fd): void {
-    if (this.#waiter !== null) return this.#waiter.replace(trigger);
-    this.#waiter = new Waiter(this.#control, trigger, () => this.#ready(), RECHECK_MS);
+  #setTrigger(trigger: Fd, { blocks, publisherId }: AttachedPublisher): void {
+    const flag = new SleepFlag(blocks, "publishers", publisherId);
+    if (this.#waiter !== null) return this.#waiter.replace(trigger, flag);
+    this.#waiter = new Waiter(this.#control, trigger, flag, () => this.#ready(), RECHECK_MS);
   }
 
   #ready(): boolean {
@@ -243,7 +259,7 @@ export class PublisherRegistration {
   }
 
   #setPeers(attached: AttachedPublisher, peers: Peers, seenUpdates: number): void {
-    attached.end.setSubscriberTriggers(peers.triggerNumbers);
+    attached.end.setSubscriberTriggers(peers.triggers);
     attached.end.setRetirementPipes(peers.pipeNumbers);
     this.#peers[Symbol.dispose]();
     this.#peers = peers;
@@ -270,7 +286,8 @@ export class PublisherRegistration {
   }
 
   #refresh(attached: AttachedPublisher, updates: number): void {
-    const request = { request: { case: "getTriggers" as const, value: { channelName: this.channel } } };
+    const value = { channelName: this.channel, doorbell: this.#control.doorbell };
+    const request = { request: { case: "getTriggers" as const, value } };
     this.#refreshing = true; // Until it is settled, which may be at once.
     const sent = this.#control.refresh(request, (answer) => {
       this.#refreshing = false;
@@ -284,7 +301,8 @@ export class PublisherRegistration {
     this.#seenUpdates = updates; // Whatever came: the same question again would get the same answer.
     quietly(() =>
       openAnswer(answer, "getTriggers", `learn who subscribes to ${this.channel}`, (body, fds) => {
-        const peers = Peers.take(fds, body.subTriggerFdIndexes, body.retirementFdIndexes);
+        const { subTriggerFdIndexes, subTriggerSleepers, retirementFdIndexes } = body;
+        const peers = Peers.take(fds, subTriggerFdIndexes, subTriggerSleepers, retirementFdIndexes);
         this.#setPeers(attached, peers, updates);
       })
     );
@@ -309,6 +327,7 @@ export class PublisherRegistration {
           const participants = concerned.flatMap((channel) => channel.participants);
           const unreliable = participants.filter((user) => user.isSubscriber && !user.isReliable);
           attached.end.setUnreliableSubscribers(unreliable.map((user) => user.id), updates);
+          this.#waiter?.look();
         })
       );
     });

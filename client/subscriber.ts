@@ -107,7 +107,7 @@ export class Subscriber<Value = Uint8Array>
       const message = this.#take(attached, end);
       if (message !== null) return message;
     }
-    return null;
+    return end !== null && this.#registration.letGoTrigger() ? this.read() : null;
   }
 
   /** Reads the newest message and skips all older ones. Otherwise like `read`. */
@@ -144,9 +144,12 @@ export class Subscriber<Value = Uint8Array>
     return count;
   }
 
-  /** The fd that becomes readable when there may be messages, to be waited for by the caller's own means. */
+  /**
+   * The fd that becomes readable when there may be messages, to be waited for by the caller's own means. It stays so
+   * until `read` has found nothing. Publishers write to it with every message from now on.
+   */
   get pollFd(): number {
-    return this.#registration.waiter.fdNumber;
+    return this.#registration.waiter.pollFd;
   }
 
   /**

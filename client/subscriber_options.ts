@@ -77,6 +77,7 @@ export function createSubscriberRequest<Value>(
   channel: string,
   options: SubscriberOptions<Value>,
   subscriberId: number,
+  doorbell: boolean,
 ): RequestInit {
   const { type = "", maxActiveMessages = 1, maxSubscribers = 0 } = options;
   const value = {
@@ -92,6 +93,7 @@ export function createSubscriberRequest<Value>(
     maxSubscribers,
     forTunnel: options.tunnel ?? false,
     requestToken: subscriberId < 0 ? requestToken() : 0n,
+    doorbell,
   };
   return { request: { case: "createSubscriber", value } };
 }

@@ -2,6 +2,7 @@
 
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { ControlBlocks } from "../shm/control_blocks.ts";
+import { SleepFlag } from "../shm/doorbell.ts";
 import { ReadingEnd } from "../shm/reading.ts";
 import type { ChannelCounters } from "../shm/system_control_block.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
@@ -97,6 +98,11 @@ export class SubscriberRegistration<Value> {
     return this.#waiter!;
   }
 
+  /** For who sleeps by means of its own and has found nothing: see `Waiter.letGo`. */
+  letGoTrigger(): boolean {
+    return this.#waiter?.letGo() ?? false;
+  }
+
   /** Gives the event loop a turn. */
   async breathe(): Promise<void> {
     if (this.#attached !== null) await this.#waiter?.breathe();
@@ -132,7 +138,8 @@ export class SubscriberRegistration<Value> {
   }
 
   #createRequest(keepId: boolean): RequestInit {
-    return createSubscriberRequest(this.channel, this.#options, keepId ? this.#attached!.subscriberId : -1);
+    const subscriberId = keepId ? this.#attached!.subscriberId : -1;
+    return createSubscriberRequest(this.channel, this.#options, subscriberId, this.#control.doorbell);
   }
 
   #adopt(answer: Answer): boolean {
@@ -144,14 +151,15 @@ export class SubscriberRegistration<Value> {
         const blocks = takeBlocks(this.#control, this.channel, body, body.numSlots, fds, known);
         cleanup.use(blocks);
         const trigger = fds.take(body.pollFdIndex);
+        const { reliablePubTriggerFdIndexes, reliablePubTriggerSleepers, retirementFdIndexes } = body;
         const peers = cleanup.use(
-          Peers.take(fds, body.reliablePubTriggerFdIndexes, body.retirementFdIndexes),
+          Peers.take(fds, reliablePubTriggerFdIndexes, reliablePubTriggerSleepers, retirementFdIndexes),
         );
         const attached = blocks === null ? known! : this.#attach(body, blocks);
         cleanup.move();
         if (attached !== known) this.#leave();
         this.#attached = attached;
-        this.#setTrigger(trigger);
+        this.#setTrigger(trigger, attached);
         attached.end?.setOwnTrigger(this.#waiter!.fdNumber);
         this.#setPeers(attached, peers, body.numPubUpdates & 0xffff);
         return attached === known;
@@ -230,9 +238,10 @@ export class SubscriberRegistration<Value> {
     attached.blocks[Symbol.dispose]();
   }
 
-  #setTrigger(trigger: Fd): void {
-    if (this.#waiter !== null) return this.#waiter.replace(trigger);
-    this.#waiter = new Waiter(this.#control, trigger, () => this.#ready());
+  #setTrigger(trigger: Fd, { blocks, subscriberId }: AttachedSubscriber<Value>): void {
+    const flag = new SleepFlag(blocks, "subscribers", subscriberId);
+    if (this.#waiter !== null) return this.#waiter.replace(trigger, flag);
+    this.#waiter = new Waiter(this.#control, trigger, flag, () => this.#ready());
   }
 
   #ready(): boolean {
@@ -241,7 +250,7 @@ export class SubscriberRegistration<Value> {
   }
 
   #setPeers(attached: AttachedSubscriber<Value>, peers: Peers, seenUpdates: number): void {
-    attached.end?.setPublisherTriggers(peers.triggerNumbers);
+    attached.end?.setPublisherTriggers(peers.triggers);
     attached.end?.setRetirementPipes(peers.pipeNumbers);
     this.#peers[Symbol.dispose]();
     this.#peers = peers;
@@ -251,9 +260,12 @@ export class SubscriberRegistration<Value> {
   }
 
   #refresh(attached: AttachedSubscriber<Value>, updates: number): void {
-    const request: RequestInit = attached.end === null
-      ? this.#createRequest(true)
-      : { request: { case: "getTriggers", value: { channelName: this.channel } } };
+    const request: RequestInit = attached.end === null ? this.#createRequest(true) : {
+      request: {
+        case: "getTriggers",
+        value: { channelName: this.channel, doorbell: this.#control.doorbell },
+      },
+    };
     this.#refreshing = true; // Until it is settled, which may be at once.
     const sent = this.#control.refresh(request, (answer) => {
       this.#refreshing = false;
@@ -268,7 +280,13 @@ export class SubscriberRegistration<Value> {
     this.#seenUpdates = updates; // Whatever came: the same question again would get the same answer.
     quietly(() =>
       openAnswer(answer, "getTriggers", `learn who publishes on ${this.channel}`, (body, fds) => {
-        const peers = Peers.take(fds, body.reliablePubTriggerFdIndexes, body.retirementFdIndexes);
+        const { reliablePubTriggerFdIndexes, reliablePubTriggerSleepers, retirementFdIndexes } = body;
+        const peers = Peers.take(
+          fds,
+          reliablePubTriggerFdIndexes,
+          reliablePubTriggerSleepers,
+          retirementFdIndexes,
+        );
         this.#setPeers(attached, peers, updates);
       })
     );

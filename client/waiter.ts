@@ -3,6 +3,7 @@
 import { monotonicMs } from "../ffi/clock.ts";
 import { drain, signal as ring } from "../ffi/eventfd.ts";
 import type { Fd } from "../ffi/fd.ts";
+import type { SleepFlag } from "../shm/doorbell.ts";
 import { reactor, Ready, type Watch } from "../ffi/reactor.ts";
 import type { Control } from "./control.ts";
 import { Sleeper, Woken } from "./sleeper.ts";
@@ -50,6 +51,9 @@ export class Waiter {
   readonly #ready: () => boolean;
   readonly #recheckMs: number;
   #fd: Fd;
+  #flag: SleepFlag;
+  /** Whether the caller sleeps by means of its own. */
+  #polled = false;
   #watch: Watch | null = null;
   #armed = false;
   #sleeper: Sleeper | null = null;
@@ -62,12 +66,14 @@ export class Waiter {
 
   /**
    * @param fd The trigger; owned from now on.
+   * @param flag By which others know whether the trigger has to be pulled.
    * @param ready The condition. What it throws ends the waits.
    * @param recheckMs How often to look without a trigger, for conditions that nobody may announce.
    */
-  constructor(control: Control, fd: Fd, ready: () => boolean, recheckMs = Infinity) {
+  constructor(control: Control, fd: Fd, flag: SleepFlag, ready: () => boolean, recheckMs = Infinity) {
     this.#control = control;
     this.#fd = fd;
+    this.#flag = flag;
     this.#ready = ready;
     this.#recheckMs = recheckMs;
   }
@@ -77,13 +83,38 @@ export class Waiter {
     return this.#fd.number;
   }
 
-  /** Replaces the trigger. */
-  replace(fd: Fd): void {
+  /** The trigger's number, for sleeping by the caller's own means: it is pulled every time from now on. */
+  get pollFd(): number {
+    if (!this.#polled) {
+      this.#polled = true;
+      this.#callForAttention();
+    }
+    return this.#fd.number;
+  }
+
+  /** Nobody has pulled the trigger for what is there already. */
+  #callForAttention(): void {
+    this.#flag.staySignalled();
+    ring(this.#fd.number);
+  }
+
+  /**
+   * To be called when a caller that sleeps by means of its own has found nothing: the trigger is let go. Returns
+   * whether it was pulled, and so may have been for something that came after the look.
+   */
+  letGo(): boolean {
+    return this.#polled && drain(this.#fd.number);
+  }
+
+  /** Replaces the trigger, and the flag. */
+  replace(fd: Fd, flag: SleepFlag): void {
     this.#watch?.close();
     this.#watch = null;
     this.#armed = false;
     this.#fd.close();
     this.#fd = fd;
+    this.#flag = flag;
+    if (this.#polled) this.#callForAttention();
     this.#breatheOut();
     this.look();
   }
@@ -104,6 +135,7 @@ export class Waiter {
       const pending: Pending = {
         settle: (outcome) => {
           this.#pending.delete(pending);
+          if (this.#pending.size === 0) this.#flag.wakeUp();
           clearTimeout(timer);
           clearInterval(recheck);
           extra?.close();
@@ -117,7 +149,7 @@ export class Waiter {
       const extra = fd === undefined
         ? undefined
         : reactor().watch({ number: fd }, Ready.readable | Ready.once, () => pending.settle(false));
-      this.#arm();
+      this.look();
     });
   }
 
@@ -134,13 +166,35 @@ export class Waiter {
   waitSync({ timeoutMs = Infinity, fd }: SyncWaitOptions): boolean {
     if (this.#ready() || this.#spin()) return true;
     const deadline = timeoutMs === Infinity ? Infinity : monotonicMs() + timeoutMs;
-    for (let left = timeoutMs; left > 0; left = deadline - monotonicMs()) {
-      const most = Math.min(left, this.#recheckMs, this.#control.connected ? Infinity : DISCONNECTED_POLL_MS);
-      const ended = this.#sleep(most, fd);
-      if (this.#ready()) return true;
-      if (ended) return false;
+    for (let left = timeoutMs, ended = false; left > 0; left = deadline - monotonicMs()) {
+      if (!this.#fallAsleep()) return true;
+      if (ended) break;
+      const most = Math.min(
+        left,
+        this.#recheckMs,
+        this.#control.connected ? Infinity : DISCONNECTED_POLL_MS,
+      );
+      ended = this.#sleep(most, fd);
     }
-    return false;
+    const ready = this.#ready();
+    this.#flag.wakeUp();
+    return ready;
+  }
+
+  /**
+   * Says that it sleeps, and looks once more: whoever has something for it either sees that, or is seen. Returns whether
+   * to sleep.
+   */
+  #fallAsleep(): boolean {
+    while (true) {
+      const flag = this.#flag;
+      flag.fallAsleep();
+      if (this.#ready()) {
+        this.#flag.wakeUp();
+        return false;
+      }
+      if (flag === this.#flag) return true; // Else the look has found a server with other memory.
+    }
   }
 
   /** Looks again and again for a moment. Returns whether the condition holds. */
@@ -173,8 +227,8 @@ export class Waiter {
   look(): void {
     if (this.#pending.size === 0) return;
     try {
-      if (this.#ready()) { for (const pending of [...this.#pending]) pending.settle(true); }
-      else this.#arm();
+      if (this.#fallAsleep()) this.#arm();
+      else for (const pending of [...this.#pending]) pending.settle(true);
     } catch (error) {
       for (const pending of [...this.#pending]) pending.settle(error as Error);
     }

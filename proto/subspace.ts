@@ -60,6 +60,7 @@ export const CreatePublisherRequestSchema = schema<pb.CreatePublisherRequest>("s
   { no: 21, name: "activeQueuePublishDepth", type: "uint32" },
   { no: 22, name: "maxOutstandingSlotLeases", type: "int32" },
   { no: 1000, name: "requestToken", type: "uint64" },
+  { no: 1001, name: "doorbell", type: "bool" },
 ]);
 
 export const CreatePublisherResponseSchema = schema<pb.CreatePublisherResponse>("subspace.CreatePublisherResponse", [
@@ -78,6 +79,7 @@ export const CreatePublisherResponseSchema = schema<pb.CreatePublisherResponse>(
   { no: 13, name: "retirementFdIndexes", type: "int32", repeated: true },
   { no: 14, name: "subscriberQueueSize", type: "int32" },
   { no: 15, name: "subscriberQueueArenaSize", type: "uint64" },
+  { no: 1000, name: "subTriggerSleepers", type: "int32", repeated: true },
 ]);
 
 export const CreateSubscriberRequestSchema = schema<pb.CreateSubscriberRequest>("subspace.CreateSubscriberRequest", [
@@ -94,6 +96,7 @@ export const CreateSubscriberRequestSchema = schema<pb.CreateSubscriberRequest>(
   { no: 11, name: "subscriberQueueSize", type: "int32" },
   { no: 12, name: "maxSubscribers", type: "int32" },
   { no: 1000, name: "requestToken", type: "uint64" },
+  { no: 1001, name: "doorbell", type: "bool" },
 ]);
 
 export const CreateSubscriberResponseSchema = schema<pb.CreateSubscriberResponse>("subspace.CreateSubscriberResponse", [
@@ -117,10 +120,12 @@ export const CreateSubscriberResponseSchema = schema<pb.CreateSubscriberResponse
   { no: 18, name: "subscriberQueueSize", type: "int32" },
   { no: 19, name: "defaultSubscriberQueueSize", type: "int32" },
   { no: 20, name: "subscriberQueueArenaSize", type: "uint64" },
+  { no: 1000, name: "reliablePubTriggerSleepers", type: "int32", repeated: true },
 ]);
 
 export const GetTriggersRequestSchema = schema<pb.GetTriggersRequest>("subspace.GetTriggersRequest", [
   { no: 1, name: "channelName", type: "string" },
+  { no: 1000, name: "doorbell", type: "bool" },
 ]);
 
 export const GetTriggersResponseSchema = schema<pb.GetTriggersResponse>("subspace.GetTriggersResponse", [
@@ -128,6 +133,8 @@ export const GetTriggersResponseSchema = schema<pb.GetTriggersResponse>("subspac
   { no: 2, name: "reliablePubTriggerFdIndexes", type: "int32", repeated: true },
   { no: 3, name: "subTriggerFdIndexes", type: "int32", repeated: true },
   { no: 4, name: "retirementFdIndexes", type: "int32", repeated: true },
+  { no: 1000, name: "reliablePubTriggerSleepers", type: "int32", repeated: true },
+  { no: 1001, name: "subTriggerSleepers", type: "int32", repeated: true },
 ]);
 
 export const RemovePublisherRequestSchema = schema<pb.RemovePublisherRequest>("subspace.RemovePublisherRequest", [
@@ -376,6 +383,7 @@ export const ShadowAddPublisherSchema = schema<pb.ShadowAddPublisher>("subspace.
   { no: 1000, name: "processStart", type: "uint64" },
   { no: 1001, name: "pidNamespace", type: "uint64" },
   { no: 1002, name: "requestToken", type: "uint64" },
+  { no: 1003, name: "doorbell", type: "bool" },
 ]);
 
 export const ShadowRemovePublisherSchema = schema<pb.ShadowRemovePublisher>("subspace.ShadowRemovePublisher", [
@@ -395,6 +403,7 @@ export const ShadowAddSubscriberSchema = schema<pb.ShadowAddSubscriber>("subspac
   { no: 1000, name: "processStart", type: "uint64" },
   { no: 1001, name: "pidNamespace", type: "uint64" },
   { no: 1002, name: "requestToken", type: "uint64" },
+  { no: 1003, name: "doorbell", type: "bool" },
 ]);
 
 export const ShadowRemoveSubscriberSchema = schema<pb.ShadowRemoveSubscriber>("subspace.ShadowRemoveSubscriber", [

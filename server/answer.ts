@@ -3,6 +3,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Fd } from "../ffi/fd.ts";
 import type { ResponseSchema } from "../proto/subspace_pb.ts";
+import type { User } from "./users.ts";
 
 /** A response and its fds, which are borrowed: to be sent before anything else happens. */
 export interface Answer {
@@ -20,6 +21,11 @@ export class FdList {
 
   add(fd: Fd): number {
     return this.fds.push(fd) - 1;
+  }
+
+  /** The eventfds by which users are woken. */
+  addTriggers(users: readonly User[]): number[] {
+    return users.map(({ record }) => this.add(record.trigger));
   }
 
   addAll(fds: Iterable<Fd>): number[] {

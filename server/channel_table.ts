@@ -86,6 +86,9 @@ export interface Leftovers {
   readonly multiplexers: readonly string[];
 }
 
+/** What a client says about an orphan of its own. */
+export type ReclaimTraits = Pick<PublisherTraits, "processId" | "doorbell">;
+
 /** The channels of one session. */
 export class ChannelTable implements ReplicationSource, Disposable {
   readonly #channels = new Map<string, Channel>();
@@ -275,6 +278,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     const { physical } = channel;
     using cleanup = new DisposableStack();
     const id = this.#allocateUserId(physical, "publisher", cleanup);
+    physical.registry.forgetSleeper(id);
     const trigger = cleanup.use(this.host.createEventFd());
     const pipe = traits.notifyRetirement ? this.host.createPacketPipe() : null;
     const info = create(ShadowAddPublisherSchema, {
@@ -302,6 +306,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     const { physical } = channel, { registry } = physical;
     using cleanup = new DisposableStack();
     const id = this.#allocateUserId(physical, "subscriber", cleanup);
+    registry.forgetSleeper(id);
     const trigger = cleanup.use(this.host.createEventFd());
     const queueCapacity = registry.allocateQueue(id, traits.subscriberQueueSize);
     const info = create(ShadowAddSubscriberSchema, {
@@ -342,14 +347,17 @@ export class ChannelTable implements ReplicationSource, Disposable {
     this.effects.replicate({ event }, userFds(user));
   }
 
-  /** An orphan's client has come back. */
-  reclaim(user: User, client: Client, claimedPid: bigint): void {
+  /** An orphan's client has come back: in which process, and whether it says when it sleeps. */
+  reclaim(user: User, client: Client, { processId: claimedPid, doorbell }: ReclaimTraits): void {
     this.#give(user, client, claimedPid);
     const { info } = user.record, { processId, processStart } = info;
-    Object.assign(info, processOf(this.host, client, claimedPid));
+    const changed = doorbell !== info.doorbell;
+    Object.assign(info, processOf(this.host, client, claimedPid), { doorbell });
     // The reference's shadows keep what they have of an id that is added again.
     if (processId !== info.processId) this.effects.replicate(removeUser(user), []);
-    if (processId !== info.processId || processStart !== info.processStart) this.#replicateUser(user);
+    if (changed || processId !== info.processId || processStart !== info.processStart) {
+      this.#replicateUser(user);
+    }
     this.effects.directoryChanged();
   }
 

@@ -18,6 +18,7 @@ export function withdraw(host: Host, user: User, over: boolean): boolean {
   const { id, channel } = user, { physical } = channel, { registry } = physical;
   channel.publishers.delete(id);
   channel.subscribers.delete(id);
+  registry.forgetSleeper(id);
   try {
     if (user.kind === "publisher") {
       registry.removePublisher(id);
@@ -54,7 +55,7 @@ function notifyRetired(host: Host, physical: PhysicalChannel, slot: number): voi
 
 /**
  * Wakes those whom it concerns that a user is gone: subscribers look again when a publisher goes, and reliable
- * publishers may have waited for the slots that it had (which the reference forgets).
+ * publishers may have waited for the subscriber, or for the slot that the publisher had (which the reference forgets).
  */
 export function wakeOthers(host: Host, { kind, channel }: User): void {
   const { physical } = channel;

@@ -10,7 +10,7 @@ import { type BufferLayout, DEFAULT_CHECKSUM_BYTES, type PhysicalChannel } from 
 import { type Answer, FdList } from "./answer.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel, type Target } from "./topology.ts";
-import { type Client, findGranted, isOrphanOf, type Publisher } from "./users.ts";
+import { type Client, findGranted, isOrphanOf, type Publisher, type Subscriber, type User } from "./users.ts";
 
 /** Most bytes of a checksum, and of metadata. */
 const PREFIX_PART_BYTES_MAX = 0xffff;
@@ -48,6 +48,7 @@ export function createPublisher(
       processId: request.processId,
       maxOutstandingSlotLeases: slotLeases,
       requestToken: request.requestToken,
+      doorbell: request.doorbell,
     });
     return respond(publisher);
   } catch (error) {
@@ -213,7 +214,7 @@ function reclaim(
     request,
     physical.prefixKnown ? layout : checkLayout(physical, request, layout.numSlots),
   );
-  table.reclaim(orphan, client, request.processId);
+  table.reclaim(orphan, client, request);
   physical.registry.setHazard(orphan.id, request.activeQueuePublishDepth);
   return respond(orphan);
 }
@@ -315,6 +316,7 @@ function applySettings(
 function respond(publisher: Publisher): Answer {
   const { channel, record, id } = publisher, { physical } = channel;
   const fds = new FdList(physical.blocks.ccbFd, physical.blocks.bcbFd, record.poll, record.trigger);
+  const subscribers = [...subscribersOf(channel)];
   const value = {
     channelId: physical.id,
     publisherId: id,
@@ -322,7 +324,7 @@ function respond(publisher: Publisher): Answer {
     bcbFdIndex: 1,
     pubPollFdIndex: 2,
     pubTriggerFdIndex: 3,
-    subTriggerFdIndexes: fds.addAll(subscriberTriggers(channel)),
+    subTriggerFdIndexes: fds.addTriggers(subscribers),
     numSubUpdates: physical.counters.numSubUpdates,
     type: physical.type,
     vchanId: channel.vchanId,
@@ -330,16 +332,20 @@ function respond(publisher: Publisher): Answer {
     retirementFdIndexes: fds.addAll(retirementPipes(channel)),
     subscriberQueueSize: physical.defaultQueueCapacity,
     subscriberQueueArenaSize: BigInt(physical.queueArenaBytes),
+    subTriggerSleepers: record.info.doorbell ? sleepers(subscribers) : [],
   };
   return { response: { case: "createPublisher", value }, fds: fds.fds };
 }
 
-/** Eventfds of those who get what is published on a channel. */
-export function* subscriberTriggers(channel: Channel): Generator<Fd> {
-  for (const { record } of channel.subscribers.values()) yield record.trigger;
-  if (channel.isVirtual) {
-    for (const { record } of channel.physical.channel.subscribers.values()) yield record.trigger;
-  }
+/** Those who get what is published on a channel. */
+export function* subscribersOf(channel: Channel): Generator<Subscriber> {
+  yield* channel.subscribers.values();
+  if (channel.isVirtual) yield* channel.physical.channel.subscribers.values();
+}
+
+/** Which of them say in the channel's doorbell when they sleep, for a client that does too: 1 + its id, or 0. */
+export function sleepers(users: readonly User[]): number[] {
+  return users.map(({ id, record }) => record.info.doorbell ? id + 1 : 0);
 }
 
 /** The ends where subscribers write which slots are retired. */

@@ -4,12 +4,13 @@ import { create, toBinary } from "../proto/message.ts";
 import { getLogger } from "@logtape/logtape";
 import { ChannelDirectorySchema, CreatePublisherRequestSchema, StatisticsSchema } from "../proto/subspace.ts";
 import type { Timers } from "../ffi/system.ts";
+import type { Trigger } from "../shm/doorbell.ts";
 import { PublishingEnd } from "../shm/publishing.ts";
 import type { Channel } from "./channel.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { channelInfo, channelStats } from "./introspection.ts";
-import { createPublisher, subscriberTriggers } from "./publisher_requests.ts";
-import type { Client } from "./users.ts";
+import { createPublisher, subscribersOf } from "./publisher_requests.ts";
+import type { Client, Subscriber } from "./users.ts";
 
 const log = getLogger(["subspace", "server"]);
 
@@ -63,7 +64,7 @@ class ServerPublisher {
       const buffer = this.#end.buffer(message.length);
       if (buffer === null) throw new Error("subscribers hold all slots");
       buffer.set(message);
-      this.#end.setSubscriberTriggers(Array.from(subscriberTriggers(this.#channel), (fd) => fd.number));
+      this.#end.setSubscriberTriggers(Array.from(subscribersOf(this.#channel), triggerOf));
       this.#end.publish(message.length);
     } catch (error) {
       log.error("Failed to publish {channel}: {reason}", {
@@ -80,6 +81,11 @@ class ServerPublisher {
   abandon(): void {
     this.#end.leave();
   }
+}
+
+/** How the server wakes a subscriber. */
+function triggerOf({ id, record }: Subscriber): Trigger {
+  return { fdNumber: record.trigger.number, sleeperId: record.info.doorbell ? id : -1 };
 }
 
 /** The id of the publisher that the last server left on a channel of its own, with its slot given back; -1 for none. */

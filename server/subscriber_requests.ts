@@ -1,6 +1,5 @@
 /** CreateSubscriber, GetTriggers and RemoveSubscriber (specification, sections 2.4 to 2.6). */
 
-import type { Fd } from "../ffi/fd.ts";
 import type {
   CreateSubscriberRequest,
   GetTriggersRequest,
@@ -13,10 +12,10 @@ import { capacityProblem } from "./capacity.ts";
 import type { Channel } from "./channel.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { DEFAULT_CHECKSUM_BYTES, DEFAULT_METADATA_BYTES, type PhysicalChannel } from "./physical_channel.ts";
-import { retirementPipes, subscriberTriggers } from "./publisher_requests.ts";
+import { retirementPipes, sleepers, subscribersOf } from "./publisher_requests.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel } from "./topology.ts";
-import { type Client, findGranted, isOrphanOf, type Subscriber } from "./users.ts";
+import { type Client, findGranted, isOrphanOf, type Publisher, type Subscriber } from "./users.ts";
 
 /** The id that asks for a new subscriber. */
 const NEW = -1;
@@ -74,6 +73,7 @@ export function createSubscriber(
       subscriberQueueSize: request.subscriberQueueSize,
       processId: request.processId,
       requestToken: request.requestToken,
+      doorbell: request.doorbell,
     });
     return respond(subscriber);
   } catch (error) {
@@ -106,7 +106,7 @@ function comeBack(
     throw requestError("INTERNAL", "Invalid user id");
   }
   applyType(table, subscriber.channel.physical, request.type);
-  if (subscriber.client === null) table.reclaim(subscriber, client, request.processId);
+  if (subscriber.client === null) table.reclaim(subscriber, client, request);
   // Whatever has happened to the control block since, publishers know of it now.
   subscriber.channel.physical.registry.addSubscriber(subscriber.id, subscriber.channel.vchanId, false);
   return respond(subscriber);
@@ -146,6 +146,7 @@ function applyType(table: ChannelTable, physical: PhysicalChannel, type: Uint8Ar
 function respond({ channel, record, id, queueCapacity }: Subscriber): Answer {
   const { physical } = channel, { layout } = physical;
   const fds = new FdList(physical.blocks.ccbFd, physical.blocks.bcbFd, record.trigger, record.poll);
+  const publishers = [...reliablePublishersOf(channel)];
   const value = {
     channelId: physical.id,
     subscriberId: id,
@@ -155,7 +156,7 @@ function respond({ channel, record, id, queueCapacity }: Subscriber): Answer {
     pollFdIndex: 3,
     slotSize: physical.slotBytes,
     numSlots: layout.numSlots,
-    reliablePubTriggerFdIndexes: fds.addAll(reliableTriggers(channel)),
+    reliablePubTriggerFdIndexes: fds.addTriggers(publishers),
     numPubUpdates: physical.counters.numPubUpdates,
     type: physical.type,
     vchanId: channel.vchanId,
@@ -166,29 +167,33 @@ function respond({ channel, record, id, queueCapacity }: Subscriber): Answer {
     subscriberQueueSize: queueCapacity,
     defaultSubscriberQueueSize: physical.defaultQueueCapacity,
     subscriberQueueArenaSize: BigInt(physical.queueArenaBytes),
+    reliablePubTriggerSleepers: record.info.doorbell ? sleepers(publishers) : [],
   };
   return { response: { case: "createSubscriber", value }, fds: fds.fds };
 }
 
 /**
- * Eventfds of the reliable publishers that wait for subscribers of a channel. Those of a multiplexer hold up the
+ * The reliable publishers that wait for subscribers of a channel. Those of a multiplexer hold up the
  * publishers of all its virtual channels (which the reference forgets to tell them).
  */
-function* reliableTriggers(channel: Channel): Generator<Fd> {
+function* reliablePublishersOf(channel: Channel): Generator<Publisher> {
   for (const { publishers } of channel.isMultiplexer ? channel.physical.channels() : [channel]) {
-    for (const { record } of publishers.values()) if (record.info.isReliable) yield record.trigger;
+    for (const publisher of publishers.values()) if (publisher.record.info.isReliable) yield publisher;
   }
 }
 
 /** All fds by which users of a channel wake each other, as they are now. */
-export function getTriggers(table: ChannelTable, { channelName }: GetTriggersRequest): Answer {
+export function getTriggers(table: ChannelTable, { channelName, doorbell }: GetTriggersRequest): Answer {
   const channel = table.find(channelName);
   if (channel === undefined) throw new RequestError(`No such channel ${channelName}`);
-  const fds = new FdList();
+  const fds = new FdList(), publishers = [...reliablePublishersOf(channel)];
+  const subscribers = [...subscribersOf(channel)];
   const value = {
-    reliablePubTriggerFdIndexes: fds.addAll(reliableTriggers(channel)),
-    subTriggerFdIndexes: fds.addAll(subscriberTriggers(channel)),
+    reliablePubTriggerFdIndexes: fds.addTriggers(publishers),
+    subTriggerFdIndexes: fds.addTriggers(subscribers),
     retirementFdIndexes: fds.addAll(retirementPipes(channel)),
+    reliablePubTriggerSleepers: doorbell ? sleepers(publishers) : [],
+    subTriggerSleepers: doorbell ? sleepers(subscribers) : [],
   };
   return { response: { case: "getTriggers", value }, fds: fds.fds };
 }

@@ -14,6 +14,7 @@ import {
   type ControlBlockOffsets,
   controlBlockOffsets,
   DEFAULT_QUEUE_CAPACITY,
+  Doorbells,
   Limit,
   QueueIndex,
   Slot,
@@ -93,7 +94,7 @@ export class ControlBlocks implements Disposable {
       mapBlock(ccbFd, this.#offsets.bytes, `control block of channel ${shape.channelName}`),
     );
     this.#bcb = cleanup.use(
-      mapBlock(bcbFd, Bcb.bytes, `buffer control block of channel ${shape.channelName}`),
+      mapBlock(bcbFd, Bcb.bytes, `buffer control block of channel ${shape.channelName}`, Doorbells.bytes),
     );
     this.struct = this.#arena.allocate(ChannelStruct.bytes);
     this.#describe();
@@ -108,7 +109,7 @@ export class ControlBlocks implements Disposable {
   ): ControlBlocks {
     using cleanup = new DisposableStack();
     const ccb = cleanup.use(allocate("subspace.ccb", checkShape(shape).bytes));
-    const bcb = cleanup.use(allocate("subspace.bcb", Bcb.bytes));
+    const bcb = cleanup.use(allocate("subspace.bcb", Doorbells.bytes));
     const blocks = new ControlBlocks(shape, counters, ccb, bcb);
     blocks.#initialize();
     cleanup.move();
@@ -222,6 +223,11 @@ export class ControlBlocks implements Disposable {
     this.#arena.view.setBigUint64(this.#bcb.address + Bcb.sizes + 8 * index, BigInt(bytes), true);
   }
 
+  /** Address of a doorbell; 0 where the channel has none, because a server of the reference made it. */
+  doorbell(kind: "subscribers" | "publishers"): number {
+    return this.#bcb.byteLength >= Doorbells.bytes ? this.#bcb.address + Doorbells[kind] : 0;
+  }
+
   [Symbol.dispose](): void {
     this.#release();
     this.ccbFd.close();
@@ -317,8 +323,9 @@ function fillInSlot(view: DataView, slot: number, id: number): void {
   view.setInt32(slot + Slot.bridgedSlot, -1, true);
 }
 
-function mapBlock(fd: Fd, bytes: number, what: string): ArenaMapping {
+/** Maps a block; as much of it as there is between `bytes` and `bytesMax`, in one piece or the other. */
+function mapBlock(fd: Fd, bytes: number, what: string, bytesMax = bytes): ArenaMapping {
   const there = fd.stat().bytes;
   if (there < bytes) throw new ControlBlockError(`Cannot use the ${what}: it has ${there} bytes of ${bytes}`);
-  return arena().map(fd, bytes);
+  return arena().map(fd, there < bytesMax ? bytes : bytesMax);
 }

@@ -18,6 +18,14 @@ export interface CoreExports {
   release(subscriber: number, slotId: number): number;
   mayHaveUnread(subscriber: number): number;
 
+  fallAsleep(bell: number, id: number): void;
+  wakeUp(bell: number, id: number): void;
+  staySignalled(bell: number, id: number): void;
+  forgetSleeper(bell: number, id: number): void;
+  /** A user id, or -1. */
+  beginRinging(ringer: number): number;
+  goOnRinging(ringer: number): number;
+
   registerSubscriber(channel: number, id: number, vchanId: number, isNew: number, scratch: number): void;
   removeSubscriber(channel: number, id: number, reliable: number, scratch: number): number;
   removePublisher(channel: number, id: number): void;

@@ -42,6 +42,29 @@ export const Scb = {
 /** Buffer control block (section 4.2): per buffer the slots assigned to it and its full size. */
 export const Bcb = { bytes: 12288, refs: 0, sizes: 4096 } as const;
 
+/**
+ * A doorbell: which users of one kind sleep, so that whoever has something for them writes an eventfd only then
+ * (docs/extensions.md). Where our server made the channel, two of them are behind what the reference knows of the BCB.
+ */
+export const Doorbell = {
+  bytes: 4160,
+  /** u32: `DoorbellState`. */
+  state: 0,
+  /** u32: no user from this id on has ever slept. */
+  end: 4,
+  /** u32 per user id: `DoorbellWord`. */
+  words: 64,
+} as const;
+
+/** A doorbell's state: whether somebody may be asleep, and how often somebody fell asleep. */
+export const DoorbellState = { anyone: 1, step: 2 } as const;
+
+/** A user's word: whether it is asleep, whether it always wants to be told, and how often it fell asleep. */
+export const DoorbellWord = { asleep: 1, always: 2, sleeps: 3, step: 4 } as const;
+
+/** The doorbells of a channel: that of its subscribers, that of its reliable publishers, and the BCB's size with both. */
+export const Doorbells = { subscribers: 12288, publishers: 16448, bytes: 20608 } as const;
+
 /** Bitset object (section 4.3). `idBytes` is the size of one for user ids. */
 export const Bitset = { numBits: 0, words: 8, idBytes: 136, idWords: 16 } as const;
 

@@ -1,12 +1,12 @@
 /** The publishing end of a channel on mapped memory, without any server (specification, sections 5.2 to 5.6). */
 
 import { clockInto } from "../ffi/clock.ts";
-import { signal } from "../ffi/eventfd.ts";
 import { arena } from "./arena.ts";
 import { MessageBuffers } from "./buffers.ts";
 import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
 import type { ChecksumFunction } from "./checksum.ts";
 import type { ControlBlocks } from "./control_blocks.ts";
+import { Ringer, type Trigger } from "./doorbell.ts";
 import { grownSlotBytes, Limit, Prefix, PrefixFlag, Slot, SlotFlag } from "./layout.ts";
 import { RetirementNotifier } from "./retirement.ts";
 import { PublisherStruct, SnapshotEntry } from "./structs.ts";
@@ -29,6 +29,8 @@ export interface PublishingEndOptions extends ChannelEndOptions {
   readonly notifyForcedReuse?: boolean;
   /** Slots that it may own at a time: those leased, and the one held. Default: 1. */
   readonly maxLeases?: number;
+  /** Whether each publication wakes the subscribers at once; else `flush` does. Default: true. */
+  readonly autoFlush?: boolean;
   /** Who owns the buffers made. Default: this process's user. */
   readonly owner?: { readonly uid: number; readonly gid: number };
 }
@@ -78,7 +80,9 @@ export class PublishingEnd implements Disposable {
   /** The buffers, and what is allocated in the arena. */
   readonly #memory: DisposableStack;
   readonly #retirement = new RetirementNotifier();
-  #triggers: readonly number[] = [];
+  readonly #ringer: Ringer;
+  readonly #autoFlush: boolean;
+  #unflushed = false;
   #disposed = false;
 
   /**
@@ -94,6 +98,7 @@ export class PublishingEnd implements Disposable {
     this.#reliable = options.reliable ?? false;
     this.#checksum = options.checksum ?? null;
     this.#maxLeases = options.maxLeases ?? 1;
+    this.#autoFlush = options.autoFlush ?? true;
     using cleanup = new DisposableStack();
     this.#buffers = cleanup.use(
       new MessageBuffers(
@@ -102,6 +107,7 @@ export class PublishingEnd implements Disposable {
       ),
     );
     const complete = this.#buffers.ensure(options.slotBytes);
+    this.#ringer = cleanup.use(new Ringer(blocks, "subscribers"));
     const allocate = (bytes: number) => {
       const address = this.#arena.allocate(bytes);
       cleanup.defer(() => this.#arena.free(address, bytes));
@@ -165,10 +171,16 @@ export class PublishingEnd implements Disposable {
   buffer(minBytes = 0): Uint8Array<ArrayBuffer> | null {
     if (this.#disposed) throw new Error(`Cannot publish to channel ${this.#name}: the publisher is closed`);
     if (minBytes > this.#buffers.newestSlotBytes || this.#blocks.numBuffers !== this.#buffers.count) {
-      if (!this.#growTo(minBytes)) return null;
+      if (!this.#growTo(minBytes)) return this.#withoutBuffer();
     }
-    if (!this.#holdsSlot && (this.atLeaseLimit || !this.#claim(false))) return null;
+    if (!this.#holdsSlot && (this.atLeaseLimit || !this.#claim(false))) return this.#withoutBuffer();
     return this.payload;
+  }
+
+  /** Nobody reads, and so makes room, who was not told that there is something. */
+  #withoutBuffer(): null {
+    this.flush();
+    return null;
   }
 
   /** The payload area of the slot held. */
@@ -317,9 +329,16 @@ export class PublishingEnd implements Disposable {
     return this.ordinal;
   }
 
-  /** Replaces the subscribers' triggers: numbers of eventfds, open until they are replaced in turn. */
-  setSubscriberTriggers(fdNumbers: readonly number[]): void {
-    this.#triggers = fdNumbers;
+  /** Wakes the subscribers, if something was published without. */
+  flush(): void {
+    if (!this.#unflushed) return;
+    this.#unflushed = false;
+    this.#ringer.ring();
+  }
+
+  /** Replaces the subscribers' triggers. Whoever is new must be signalled once. */
+  setSubscriberTriggers(triggers: readonly Trigger[]): void {
+    this.#ringer.setTriggers(triggers);
   }
 
   /** Replaces the write ends of the retirement pipes. Non-blocking, and open until they are replaced in turn. */
@@ -358,6 +377,7 @@ export class PublishingEnd implements Disposable {
     if (this.#disposed) return;
     for (const slot of this.#slots) if (slot !== undefined) this.endLease(slot);
     this.#core.abandonSlot(this.#struct);
+    this.flush();
     this.leave();
   }
 
@@ -365,6 +385,7 @@ export class PublishingEnd implements Disposable {
   leave(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#unflushed = false;
     this.#memory.dispose();
   }
 
@@ -463,8 +484,8 @@ export class PublishingEnd implements Disposable {
       // Whatever the user's function throws: a message that has its number must go out.
       this.#core.endPublish(this.#struct, byteLength, activation);
     }
-    const triggers = this.#triggers;
-    for (let i = 0; i < triggers.length; i++) signal(triggers[i]);
+    if (this.#autoFlush) this.#ringer.ring();
+    else this.#unflushed = true;
     this.#noteForcedReuse();
     this.#buffers.unmapUnused();
   }

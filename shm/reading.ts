@@ -6,6 +6,7 @@ import { MessageBuffers } from "./buffers.ts";
 import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
 import { type ChecksumFunction, checksumMatches } from "./checksum.ts";
 import { ControlBlockError, type ControlBlocks } from "./control_blocks.ts";
+import { Ringer, type Trigger } from "./doorbell.ts";
 import { Limit, Prefix, PrefixFlag } from "./layout.ts";
 import { RetirementNotifier } from "./retirement.ts";
 import { Outcome, Release, SnapshotEntry, SubscriberStruct } from "./structs.ts";
@@ -48,7 +49,7 @@ export class ReadingEnd implements Disposable {
   readonly #retirement = new RetirementNotifier();
   /** Per slot: 1 + the index of the buffer of the message held, 0 for none. */
   readonly #held: Uint16Array<ArrayBuffer>;
-  #publisherTriggers: readonly number[] = [];
+  readonly #ringer: Ringer;
   #ownTrigger = -1;
   /** Bits of `Release` that something is to be done about. */
   #watched = 0;
@@ -96,6 +97,7 @@ export class ReadingEnd implements Disposable {
       cleanup.defer(() => this.#arena.free(address, bytes));
       return address;
     };
+    this.#ringer = cleanup.use(new Ringer(blocks, "publishers"));
     this.#struct = allocate(SubscriberStruct.bytes);
     this.fields = this.#arena.u32.subarray(this.#struct >>> 2, (this.#struct + SubscriberStruct.bytes) >>> 2);
     this.#describe(allocate);
@@ -277,11 +279,11 @@ export class ReadingEnd implements Disposable {
     this.#onAllReleased = allReleased;
   }
 
-  /** Replaces the triggers of reliable publishers: numbers of eventfds, open until they are replaced in turn. */
-  setPublisherTriggers(fdNumbers: readonly number[]): void {
-    this.#publisherTriggers = fdNumbers;
+  /** Replaces the triggers of reliable publishers. Whoever is new must be signalled once. */
+  setPublisherTriggers(triggers: readonly Trigger[]): void {
+    this.#ringer.setTriggers(triggers);
     this.#greets = true;
-    this.#watch(Release.unblocks, this.#reliable && fdNumbers.length > 0);
+    this.#watch(Release.unblocks, triggers.length > 0);
   }
 
   /** Replaces the write ends of the retirement pipes. Non-blocking, and open until they are replaced in turn. */
@@ -345,7 +347,7 @@ export class ReadingEnd implements Disposable {
       );
     }
     if (outcome === Outcome.none) {
-      if (this.#greets) this.#wakePublishers();
+      if (this.#greets) this.#ringer.ring();
       this.#greets = false;
       this.#retirement.flush();
       this.#buffers.unmapUnused(this.#held);
@@ -369,12 +371,13 @@ export class ReadingEnd implements Disposable {
     for (let i = 0; i < count && this.#retirement.wanted; i++) {
       this.#retirement.notify(this.#arena.i32[retired + i]);
     }
-    if (this.#reliable) this.#wakePublishers();
+    this.#wakePublishers();
   }
 
+  /** What an unreliable subscriber lets go is seldom what publishers wait for: not worth an eventfd each time. */
   #wakePublishers(): void {
-    const triggers = this.#publisherTriggers;
-    for (let i = 0; i < triggers.length; i++) signal(triggers[i]);
+    if (this.#reliable) this.#ringer.ring();
+    else this.#ringer.ringSleepers();
   }
 
   /** Fills in the core's struct. */

@@ -58,6 +58,15 @@ export class Registry {
     this.#arena.core.removePublisher(this.#blocks.struct, id);
   }
 
+  /** Notes that nobody with this id sleeps: its user is gone, or new. */
+  forgetSleeper(id: number): void {
+    checkUser(id);
+    for (const kind of ["subscribers", "publishers"] as const) {
+      const bell = this.#blocks.doorbell(kind);
+      if (bell !== 0) this.#arena.core.forgetSleeper(bell, id);
+    }
+  }
+
   /**
    * Notes that a publisher is not among the subscriber queues: it asked to be removed, or its process is dead.
    * Not for one that merely lost its connection: it may be publishing.

@@ -27,6 +27,21 @@ export const ChannelStruct = {
   queueArenaBytes: 48,
 } as const;
 
+/** What rings a doorbell: whom it can wake, and how far it is. */
+export const RingerStruct = {
+  bytes: 192,
+  bell: 0,
+  /** The doorbell's state when it began. */
+  state: 4,
+  /** The sleeper found last, and its word. */
+  id: 8,
+  word: 12,
+  /** Whether somebody sleeps on whom it cannot wake, or need not. */
+  left: 16,
+  /** 1024 bits: users that it can wake. */
+  known: 64,
+} as const;
+
 /** A publisher. */
 export const PublisherStruct = {
   bytes: 448,

@@ -71,7 +71,7 @@ function withItsFds(
 export function inOldProtocol(message: ShadowEventInit): ShadowEventInit {
   const { event } = message;
   if (event?.case !== "addPublisher" && event?.case !== "addSubscriber") return message;
-  const value = { ...event.value, processStart: 0n, pidNamespace: 0n, requestToken: 0n };
+  const value = { ...event.value, processStart: 0n, pidNamespace: 0n, requestToken: 0n, doorbell: false };
   return { event: { case: event.case, value } as NonNullable<ShadowEventInit["event"]> };
 }
 

@@ -3,6 +3,7 @@
 
 export { abandonSlot, beginPublish, endPublish } from "./publish";
 export { assignBuffer, claimReliable, claimUnreliable } from "./claim";
+export { beginRinging, fallAsleep, forgetSleeper, goOnRinging, staySignalled, wakeUp } from "./doorbell";
 export { find } from "./find";
 export { reclaim, retire } from "./lease";
 export { mayHaveUnread, readNewest, readNext, release, skipEntry } from "./read";

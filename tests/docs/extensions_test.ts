@@ -11,7 +11,7 @@ function* extensions(): Generator<string> {
   let message = "";
   for (const line of read("proto/subspace.proto").split("\n")) {
     message = /^message (\w+) \{/.exec(line)?.[1] ?? message;
-    const [, name, number] = /^ +[\w.]+ (\w+) = (\d+);/.exec(line) ?? [];
+    const [, name, number] = /^ +(?:repeated )?[\w.]+ (\w+) = (\d+);/.exec(line) ?? [];
     if (Number(number) >= 1000) yield `${message}.${name} ${number}`;
   }
 }

@@ -205,7 +205,7 @@ class World {
     const victim = users[this.scenario.victim];
     const kill = victim === undefined ? null : {
       actor: victim.actor,
-      afterSteps: this.scenario.victimSteps,
+      due: () => victim.actor.steps >= this.scenario.victimSteps,
       cleanUp: () => {
         this.killed = true;
         const server = new Actor("server"), core = coreOf(server.step);
@@ -213,7 +213,7 @@ class World {
         return server;
       },
     };
-    const plan = { random: this.random, stepsMax: STEPS_MAX, kill };
+    const plan = { random: this.random, stepsMax: STEPS_MAX, kill, maySleep: () => false };
     const steps = await interleave(users.map(({ actor }) => actor), plan);
     for (const { actor } of users) if (actor.killed) await actor.bury();
     const alive = this.#subscribers.filter(({ actor }) => !actor.killed);

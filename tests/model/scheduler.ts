@@ -11,6 +11,7 @@ export class Actor {
   done = false;
   killed = false;
   failure: Error | null = null;
+  #wakes: (() => boolean) | null = null;
 
   constructor(readonly name: string) {}
 
@@ -20,6 +21,16 @@ export class Actor {
       this.#resume = resolve;
       this.#abort = reject;
     });
+
+  /** To be awaited to sleep until something holds: no step is made before. */
+  readonly sleep = (until: () => boolean): Promise<void> => {
+    this.#wakes = until;
+    return this.step();
+  };
+
+  get asleep(): boolean {
+    return this.#wakes !== null && !this.#wakes();
+  }
 
   start(run: () => Promise<void>): void {
     const ended = (error?: unknown) => {
@@ -32,6 +43,7 @@ export class Actor {
   /** Makes one step: to the next access, or to the end. */
   async advance(): Promise<void> {
     const resume = this.#resume!;
+    this.#wakes = null;
     this.#resume = null;
     this.steps++;
     resume();
@@ -50,22 +62,36 @@ export interface Plan {
   readonly random: Random;
   /** Steps in which the actors must be done. */
   readonly stepsMax: number;
-  /** Who dies, and after how many of its steps; then `cleanUp` is started as one more actor. */
-  readonly kill: { readonly actor: Actor; readonly afterSteps: number; readonly cleanUp: () => Actor } | null;
+  /** Who dies, and when; then `cleanUp` is started as one more actor. */
+  readonly kill: {
+    readonly actor: Actor;
+    readonly due: () => boolean;
+    readonly cleanUp: () => Actor | null;
+  } | null;
+  /** Who may sleep for ever. */
+  readonly maySleep: (actor: Actor) => boolean;
 }
 
-/** Runs actors until all are done. Returns the number of steps. */
-export async function interleave(actors: Actor[], { random, stepsMax, kill }: Plan): Promise<number> {
+/** Runs actors until all are done, or sleep. Returns the number of steps. */
+export async function interleave(
+  actors: Actor[],
+  { random, stepsMax, kill, maySleep }: Plan,
+): Promise<number> {
   // Long turns for one actor find other faults than short ones.
   const switchChance = random.pick([1, 0.5, 0.1, 0.02]);
   let current = random.pick(actors);
   for (let steps = 0; steps < stepsMax; steps++) {
-    if (kill !== null && !kill.actor.killed && !kill.actor.done && kill.actor.steps >= kill.afterSteps) {
+    if (kill !== null && !kill.actor.killed && !kill.actor.done && kill.due()) {
       kill.actor.killed = true;
-      actors.push(kill.cleanUp());
+      const server = kill.cleanUp();
+      if (server !== null) actors.push(server);
     }
-    const able = actors.filter((actor) => !actor.done && !actor.killed);
-    if (able.length === 0) return steps;
+    const able = actors.filter((actor) => !actor.done && !actor.killed && !actor.asleep);
+    if (able.length === 0) {
+      const left = actors.filter((actor) => actor.asleep && !actor.killed && !maySleep(actor));
+      if (left.length === 0) return steps;
+      throw new Error(`nobody wakes ${left.map(({ name }) => name).join(", ")}`);
+    }
     if (!able.includes(current) || random.next() < switchChance) current = random.pick(able);
     await current.advance();
     if (current.failure !== null) throw current.failure;

@@ -54,6 +54,7 @@ export class Core implements AsyncDisposable {
       forTunnel: false,
       processId: BigInt(Deno.pid),
       maxOutstandingSlotLeases: 1,
+      doorbell: false,
       ...traits,
     });
   }
@@ -65,6 +66,7 @@ export class Core implements AsyncDisposable {
       maxActiveMessages: 1,
       forTunnel: false,
       subscriberQueueSize: 0,
+      doorbell: false,
       processId: BigInt(Deno.pid),
       ...traits,
     });

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { Client, type PublisherOptions, type SubscriberOptions } from "../../mod.ts";
+import { Doorbell } from "../../shm/layout.ts";
 import { Server } from "../../server/server.ts";
 import { Shadow } from "../../shadow/shadow.ts";
 import type { ChannelRecord } from "../../wire/state_dump.ts";
@@ -90,7 +91,7 @@ inScene("ShadowReceivesCreateChannel", async (scene) => {
   await until("the channel has come", () => scene.channel("chan1") !== undefined);
   const { info, ccb, bcb } = scene.channel("chan1")!;
   assert.deepEqual([info.slotSize, info.numSlots], [256, 4]);
-  assert.deepEqual([ccb.stat().bytes, bcb.stat().bytes], [44352, 12288]);
+  assert.deepEqual([ccb.stat().bytes, bcb.stat().bytes], [44352, 12288 + 2 * Doorbell.bytes]);
 });
 
 inScene("ShadowReceivesAddPublisher", async (scene) => {

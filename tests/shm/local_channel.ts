@@ -6,6 +6,7 @@ import { Mapping } from "../../ffi/mapping.ts";
 import { unlinkBuffers } from "../../shm/buffer_names.ts";
 import { ControlBlocks } from "../../shm/control_blocks.ts";
 import { type ControlBlockOffsets, controlBlockOffsets } from "../../shm/layout.ts";
+import type { Trigger } from "../../shm/doorbell.ts";
 import { PublishingEnd, type PublishingEndOptions } from "../../shm/publishing.ts";
 import { ReadingEnd, type ReadingEndOptions } from "../../shm/reading.ts";
 import { Registry } from "../../shm/registry.ts";
@@ -80,6 +81,11 @@ export class LocalChannel implements Disposable {
     this.blocks[Symbol.dispose]();
     this.scb[Symbol.dispose]();
   }
+}
+
+/** The trigger of a user that knows nothing of doorbells. */
+export function alwaysWritten(fdNumber: number): Trigger {
+  return { fdNumber, sleeperId: -1 };
 }
 
 /** Publishes a text; returns its ordinal, or null where there was no slot. */

@@ -4,6 +4,7 @@ import { drain } from "../../ffi/eventfd.ts";
 import { Fd } from "../../ffi/fd.ts";
 import { pollSync } from "../../ffi/poll.ts";
 import { ControlBlocks, type ControlBlockShape } from "../../shm/control_blocks.ts";
+import { alwaysWritten } from "./local_channel.ts";
 import { PublishingEnd } from "../../shm/publishing.ts";
 import { ReadingEnd } from "../../shm/reading.ts";
 import { SystemControlBlock } from "../../shm/system_control_block.ts";
@@ -56,7 +57,7 @@ function attach(task: Task) {
 function publish(task: Task): Result {
   const { scb, blocks, end } = attach(task);
   using publisher = new PublishingEnd({ ...end, slotBytes: 64 });
-  publisher.setSubscriberTriggers(task.triggers);
+  publisher.setSubscriberTriggers(task.triggers.map(alwaysWritten));
   publisher.setUnreliableSubscribers(task.unreliableIds, blocks.counters.numSubUpdates);
   for (let i = 0; i < task.messages; i++) {
     const words = 2 + i % 13 + (i === task.messages >> 1 ? 500 : 0);
@@ -84,7 +85,7 @@ function subscribe(task: Task): Result {
   const last = new Map<number, number>();
   let received = 0, dropped = 0, failure: string | null = null;
   const subscriber = new ReadingEnd({ ...end, maxActiveMessages: 2 });
-  subscriber.setPublisherTriggers(task.reliable ? task.triggers : []);
+  subscriber.setPublisherTriggers(task.reliable ? task.triggers.map(alwaysWritten) : []);
   while (failure === null && (task.reliable ? received < expected : Atomics.load(task.stop, 0) === 0)) {
     if (!subscriber.readNext()) {
       drain(task.ownTrigger);

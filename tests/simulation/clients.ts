@@ -60,6 +60,7 @@ export class OurClient extends ClientActor {
       socket,
       name,
       requestTimeoutMs: 60_000,
+      doorbell: true,
       onConnectionChange: () => {},
       system: machine.system(this.process),
     });

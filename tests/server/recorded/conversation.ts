@@ -72,7 +72,10 @@ function comparable(response: Response["response"], numFds: number, session: str
   }) as Record<string, Record<string, JsonValue>>;
   const [kind, value] = Object.entries(json)[0];
   for (const [field, entry] of Object.entries(value)) {
-    if (field.endsWith("FdIndexes") && Array.isArray(entry)) value[field] = entry.length;
+    if (!Array.isArray(entry)) continue;
+    if (field.endsWith("FdIndexes")) value[field] = entry.length;
+    // What only ours says, and only to those who ask for it.
+    else if (field.endsWith("Sleepers") && entry.length === 0) delete value[field];
   }
   if (kind === "init") value.userId = value.groupId = 0;
   if (Array.isArray(value.channels)) value.channels = channelsOf(value.channels as JsonObject[]);
