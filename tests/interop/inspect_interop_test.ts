@@ -1,11 +1,14 @@
 /** The inspector beside real C++ processes: it shows what they do, and they do not notice. */
 
 import assert from "node:assert/strict";
+import { askServer, askShadow } from "../../inspect/asking.ts";
 import { fdsOf } from "../../inspect/fds.ts";
 import { healthOf } from "../../inspect/health.ts";
 import { inspect } from "../../inspect/inspect.ts";
 import { look, lookAtAll } from "../../inspect/sight.ts";
 import type { Channel, Inspection } from "../../inspect/model.ts";
+import { deadlineIn } from "../../inspect/link.ts";
+import { programsOf } from "../../inspect/programs.ts";
 import { ChannelObserver } from "../../inspect/observer.ts";
 import { Watcher } from "../../inspect/watch.ts";
 import { sessionsOf, startClient, startServer, startShadow, until } from "../deployment.ts";
@@ -86,6 +89,13 @@ Deno.test({
         ) => [name, id, numPublishers, numSubscribers]),
       );
       assert(channelOf(told, "/demo")!.traffic!.messages >= demo.traffic!.messages);
+
+      // Neither tells of itself, and a server's question does a shadow no harm.
+      const asked = await programsOf([shadowSocket, socket], { serverSocket: shadowSocket });
+      assert.deepEqual([asked.server, asked.shadows.map(({ kind }) => kind)], [null, ["reference"]]);
+      assert.equal(await askServer(socket, deadlineIn(30_000)), null);
+      await assert.rejects(askServer(shadowSocket, deadlineIn(30_000)));
+      assert.equal(await askShadow(shadowSocket, deadlineIn(30_000)), null);
 
       // They go on as if nothing had happened, and the shadow has forgotten nothing.
       const after = channelOf(told, "/demo")!.traffic!.messages;
