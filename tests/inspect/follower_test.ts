@@ -129,6 +129,26 @@ Deno.test("an observer sees metadata, and which messages only say that a publish
     );
   }));
 
+Deno.test("an observer reads split buffers: payloads and metadata, also when slots have grown", () =>
+  withSystem(async ({ sight, client }) => {
+    const other = await client();
+    const writer = await other.createPublisher("/split", {
+      slotBytes: 64,
+      numSlots: 8,
+      metadataBytes: 2,
+      splitBuffers: true,
+    });
+    using follower = new ChannelFollower(await sight(), "/split", 60_000);
+    writer.publish(encode("one"), new Uint8Array([1, 2]));
+    writer.publish(encode("long ".repeat(1000)), new Uint8Array([3, 4]));
+    const seen = follower.poll(true);
+    assert.deepEqual(
+      seen.map(({ payload, metadata }) => [payload!.length, [...metadata]]),
+      [[3, [1, 2]], [5000, [3, 4]]],
+    );
+    assert.deepEqual([decode(seen[0].payload), follower.missed], ["one", 0]);
+  }));
+
 Deno.test("a length that no file has is no message", async () => {
   using shadow = new RecordedShadow();
   const publisher = shadow.publisher("/robot/odometry", 0);
