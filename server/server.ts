@@ -104,7 +104,8 @@ export class Server implements SessionOwner {
   readonly table: ChannelTable;
   /** What this server did, and what it refused. */
   readonly counters: ServerCounters;
-  readonly #loop: LoopMonitor;
+  /** @inheritdoc */
+  readonly loop: LoopMonitor;
   readonly #listener: Fd;
   readonly #replication: Replication | null;
   readonly #watch: Watch;
@@ -144,7 +145,7 @@ export class Server implements SessionOwner {
       : null;
     this.#followOrphans(timers);
     this.#watch = system.watch(listener, Ready.readable, () => this.#accept());
-    this.#loop = new LoopMonitor(system);
+    this.loop = new LoopMonitor(system);
   }
 
   /**
@@ -256,7 +257,7 @@ export class Server implements SessionOwner {
   /** @inheritdoc */
   report() {
     const connections = this.#sessions.values().map(({ connection }) => connection);
-    return serverReport(this.counters, this.table, this.#replication, this.#loop, connections);
+    return serverReport(this.counters, this.table, this.#replication, this.loop, connections);
   }
 
   #objection(peer: Peer): { reason: RefusalReason; text: string } | null {
@@ -339,7 +340,7 @@ export class Server implements SessionOwner {
     this.#stopped = Promise.resolve();
     this.#watch.close();
     this.#listener.close();
-    this.#loop[Symbol.dispose]();
+    this.loop[Symbol.dispose]();
     this.#channels?.abandon();
     for (const session of this.#sessions) session.abandon();
     this.#replication?.abandon();
@@ -395,7 +396,7 @@ export class Server implements SessionOwner {
     this.#cancelAcceptRest();
     this.#listener.close();
     this.#cancelOrphanCheck();
-    this.#loop[Symbol.dispose]();
+    this.loop[Symbol.dispose]();
     this.#cancelGrace();
     this.#channels?.close();
     for (const session of this.#sessions) session.abandon();

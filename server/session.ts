@@ -2,6 +2,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import { closeAll, type Fd } from "../ffi/fd.ts";
+import type { LoopMonitor } from "../ffi/loop_monitor.ts";
 import type { System } from "../ffi/system.ts";
 import { requestCodec, sendResponse } from "../wire/client_link.ts";
 import type { Peer } from "../wire/access.ts";
@@ -31,6 +32,8 @@ export interface SessionOwner {
   readonly limits: ServerLimits;
   readonly counters: ServerCounters;
   readonly system: System;
+  /** To be told of requests. */
+  readonly loop: LoopMonitor;
   /** What the server tells of its own work. */
   report(): Init<ServerReport>;
   /** A client wants to take this server over. Returns why it may not; null if it may, and does so when `run` is over. */
@@ -139,6 +142,7 @@ export class Session {
 
   #answer({ message, fds }: Incoming<Request>): void {
     const { request } = message, { table, counters } = this.owner;
+    this.owner.loop.touch();
     counters.requested(request.case ?? "unknown");
     try {
       if (request.case === "getChannelInfo" && request.value.wantReport) {

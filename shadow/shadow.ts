@@ -333,6 +333,7 @@ export class Shadow implements Disposable {
   #handle(link: Link, { message, fds }: Incoming<ShadowEvent>): void {
     // An empty frame is how the link is closed in so many words (section 1.2).
     if (message.event.case === undefined && message.$unknown === undefined) return link.connection.close();
+    this.#loop.touch();
     if (link.door.onRequest && this.#answer(link, message)) return;
     try {
       this.#admit(link, message);

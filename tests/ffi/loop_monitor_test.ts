@@ -12,11 +12,38 @@ Deno.test("a stall of the event loop is counted with its length, and the worst i
 Deno.test("whoever keeps the event loop from its work is noticed", async () => {
   using monitor = new LoopMonitor();
   while (monitor.stalls === 0) {
+    monitor.touch();
     const end = performance.now() + 150;
     while (performance.now() < end);
     await new Promise((resolve) => setTimeout(resolve));
   }
   assert(monitor.stalledMs >= 25 && monitor.worstMs <= monitor.stalledMs);
+});
+
+Deno.test("where nothing happens nothing is looked at", () => {
+  const due: (() => void)[] = [];
+  let nowMs = 0;
+  const after = (ms: number, callback: () => void) => {
+    due.push(() => {
+      nowMs += ms;
+      callback();
+    });
+    return () => {};
+  };
+  using monitor = new LoopMonitor({ after, monotonicMs: () => nowMs });
+  assert.equal(due.length, 0);
+  monitor.touch();
+  monitor.touch();
+  assert.equal(due.length, 1);
+  monitor.touch();
+  due.shift()!();
+  assert.equal(due.length, 1);
+  due.shift()!();
+  assert.equal(due.length, 0);
+  monitor.touch();
+  nowMs += 500;
+  due.shift()!();
+  assert.deepEqual([monitor.stalls, monitor.worstMs], [1, 500]);
 });
 
 Deno.test("open fds are counted", () => {
