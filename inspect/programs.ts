@@ -3,7 +3,7 @@
 import type { ShadowLinkReport } from "../proto/subspace_pb.ts";
 import { advantage, type Position } from "../wire/position.ts";
 import { askServer, askShadow, counterValues, type ServerTold, type ShadowTold } from "./asking.ts";
-import { look, type Sight } from "./sight.ts";
+import { lookBefore, type Sight } from "./sight.ts";
 import { type Deadline, deadlineIn, explain } from "./link.ts";
 import type { Programs, ServerProgram, ShadowProgram } from "./model.ts";
 
@@ -49,7 +49,7 @@ async function find(socket: string, deadline: Deadline, sight?: Sight): Promise<
     const told = await askShadow(socket, deadline);
     if (told !== null) return { kind: "shadow", socket, told };
     if (sight?.source.socket === socket) return await foundIn(sight, deadline);
-    using fresh = await look(socket, { timeoutMs: Math.max(1, deadline.at - Date.now()) });
+    using fresh = await lookBefore(deadline, socket);
     return await foundIn(fresh, deadline);
   } catch (error) {
     const reason = explain(error).replace(`cannot inspect ${socket}: `, "").split(";")[0];

@@ -57,10 +57,20 @@ export interface ServerSight extends Disposable {
  * @throws {InspectError} If nobody answers there, or not as a shadow or a server does.
  */
 export function look(socket: string, options: InspectOptions = {}): Promise<Sight> {
-  return explained(socket, async () => {
-    const deadline = deadlineIn(options.timeoutMs ?? TIMEOUT_MS);
-    return await withShadow(socket, deadline, lookInBrief) ?? await askWhoever(socket, deadline, options);
-  });
+  return lookBefore(deadlineIn(options.timeoutMs ?? TIMEOUT_MS), socket, options);
+}
+
+/** As `look`, as a part of something that has a deadline. */
+export function lookBefore(
+  deadline: Deadline,
+  socket: string,
+  options: Pick<InspectOptions, "quietMs"> = {},
+): Promise<Sight> {
+  return explained(
+    socket,
+    async () =>
+      await withShadow(socket, deadline, lookInBrief) ?? await askWhoever(socket, deadline, options),
+  );
 }
 
 /** As `look`, with the fds of users: that is six times as many. */
@@ -82,7 +92,7 @@ async function explained<T>(socket: string, ask: () => Promise<T>): Promise<T> {
 async function askWhoever(
   socket: string,
   deadline: Deadline,
-  { quietMs = 100 }: InspectOptions,
+  { quietMs = 100 }: Pick<InspectOptions, "quietMs">,
 ): Promise<WholeShadowSight | ServerSight> {
   const sight = await connected(
     socket,
