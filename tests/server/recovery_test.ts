@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { create } from "@bufbuild/protobuf";
 import { drain, signal } from "../../ffi/eventfd.ts";
+import { Fd } from "../../ffi/fd.ts";
+import { cstring, libc } from "../../ffi/libc.ts";
 import { Mapping } from "../../ffi/mapping.ts";
 import { createMemory, openNamed, truncate, unlinkNamed } from "../../ffi/memory_object.ts";
 import { readInt32, writeInt32 } from "../../ffi/pipe.ts";
@@ -16,6 +18,7 @@ import { Peer, until } from "../shadow/peer.ts";
 import { Core, describe, inOldProtocol } from "./core.ts";
 
 const name = "/a";
+const O_CLOEXEC = 0o2000000;
 
 function shadowOn(socket = uniqueSocket("shadow")): { shadow: Shadow; socket: string } & Disposable {
   const shadow = Shadow.start({ socket });
@@ -418,6 +421,12 @@ const spoilers: [string, (dump: StateDump) => void, RegExp][] = [
     record.ccb.close();
     record.ccb = systemHost.createEventFd();
   }, /Cannot/],
+  ["a control block that may only be read", (dump) => {
+    const record = channelOf(dump);
+    const number = libc.open(cstring(`/proc/self/fd/${record.ccb.number}`), O_CLOEXEC, 0);
+    record.ccb.close();
+    record.ccb = Fd.from(number, "shared memory", "open it again");
+  }, /EACCES|EPERM/],
   ["a buffer control block that is too short", (dump) => {
     const record = channelOf(dump);
     record.bcb.close();
@@ -483,6 +492,23 @@ for (const [what, spoil, reason] of spoilers) {
     withBalancedFds(async () => {
       const dump = await spoiled(spoil);
       assert.throws(() => recover(dump, systemHost).close(), reason);
+    }));
+}
+
+for (const [what, spoil, reason] of spoilers) {
+  const all = /system control block/.test(what);
+  Deno.test(`${what}: ${all ? "nothing can be recovered" : "the other channels are recovered"}`, () =>
+    withBalancedFds(async () => {
+      const dump = await spoiled(spoil), names = [...dump.channels.keys()];
+      const failed: string[] = [];
+      const skip = (name: string, why: string) => {
+        failed.push(name);
+        assert.match(why, /Cannot recover|control block|arena|slots|memory/);
+      };
+      if (all) return void assert.throws(() => recover(dump, systemHost, skip).close(), reason);
+      using table = recover(dump, systemHost, skip);
+      assert(failed.length > 0 && failed.length < names.length, `failed: ${failed}`);
+      for (const name of names) assert(failed.includes(name) || table.find(name) !== undefined, name);
     }));
 }
 
