@@ -14,6 +14,7 @@ import { recoveries } from "./recovery.ts";
 import { bareMemory, roundTrips } from "./round_trip.ts";
 import { roundRobin } from "./round_robin.ts";
 import { canPin, Run } from "./run.ts";
+import { stoppedShadow } from "./stopped_shadow.ts";
 import { streams } from "./stream.ts";
 import { heading, json, row } from "./table.ts";
 
@@ -27,6 +28,7 @@ const benchmarks = [
   creation,
   ...recoveries,
   ...reattachments,
+  stoppedShadow,
   programs,
   inspector,
   garbage,
