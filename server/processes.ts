@@ -1,7 +1,7 @@
 /** Which process a user belongs to, and whether that lives. Where it cannot be known, it does. */
 
 import type { Host } from "./host.ts";
-import type { Client } from "./users.ts";
+import type { Client, User } from "./users.ts";
 
 /** A process, as the records of its users name it. */
 export interface ProcessRecord {
@@ -30,4 +30,15 @@ export function hasEnded(host: Host, { processId, processStart, pidNamespace }: 
   if (processId === 0n || (pidNamespace !== 0n && pidNamespace !== host.pidNamespace)) return false;
   const start = host.processStart(Number(processId));
   return start === null || (start !== 0n && processStart !== 0n && start !== processStart);
+}
+
+/**
+ * Whether a user waits for its client, and that may be this one. An id that a client still has from before may be
+ * another's by now: it belongs to the process that it was given to, as far as that is known.
+ */
+export function isOrphanOf(host: Host, user: User, { pid, isServer }: Client): boolean {
+  if (user.client !== null) return false;
+  const { processId, pidNamespace } = user.record.info;
+  if (isServer || processId === 0n || pid === 0 || processId === BigInt(pid)) return true;
+  return pidNamespace !== 0n && pidNamespace !== host.pidNamespace;
 }

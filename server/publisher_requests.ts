@@ -8,9 +8,10 @@ import type { Channel } from "./channel.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { type BufferLayout, DEFAULT_CHECKSUM_BYTES, type PhysicalChannel } from "./physical_channel.ts";
 import { type Answer, FdList } from "./answer.ts";
+import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel, type Target } from "./topology.ts";
-import { type Client, findGranted, isOrphanOf, type Publisher, type Subscriber, type User } from "./users.ts";
+import { type Client, findGranted, type Publisher, type Subscriber, type User } from "./users.ts";
 
 /** Most bytes of a checksum, and of metadata. */
 const PREFIX_PART_BYTES_MAX = 0xffff;
@@ -28,7 +29,7 @@ export function createPublisher(
   if (physical !== null) checkType(request.channelName, physical.type, request.type);
   checkQueueArena(target, request);
   checkAgreement(target, request);
-  const orphan = findOrphan(target, client, request);
+  const orphan = findOrphan(table, target, client, request);
   checkOptions(physical, request, orphan);
   if (orphan !== null) return reclaim(table, client, orphan, request);
 
@@ -191,12 +192,17 @@ function checkLimit(
   );
 }
 
-function findOrphan({ channel }: Target, client: Client, request: CreatePublisherRequest): Publisher | null {
+function findOrphan(
+  table: ChannelTable,
+  { channel }: Target,
+  client: Client,
+  request: CreatePublisherRequest,
+): Publisher | null {
   if (channel === null) return null;
   const { publishers } = channel, { publisherId, requestToken } = request;
   if (publisherId < 0) return findGranted(publishers.values(), requestToken);
   const publisher = publishers.get(publisherId);
-  return publisher !== undefined && isOrphanOf(publisher, client) ? publisher : null;
+  return publisher !== undefined && isOrphanOf(table.host, publisher, client) ? publisher : null;
 }
 
 function reclaim(
@@ -365,7 +371,7 @@ export function removePublisher(
   if (channel === undefined) throw new RequestError(`No such channel ${request.channelName}`);
   const publisher = channel.publishers.get(request.publisherId);
   if (publisher !== undefined) {
-    checkOwner(publisher, client);
+    checkOwner(table, publisher, client);
     table.remove(publisher, true);
   }
   return { response: { case: "removePublisher", value: {} }, fds: [] };

@@ -138,7 +138,7 @@ export class Server implements SessionOwner {
     this.#channels = publishServerChannels
       ? new ServerChannels(table, {
         serverId: serverId(table.host, system.pid, options),
-        client: new Client(system.pid),
+        client: new Client(system.pid, true),
         statisticsPeriodMs,
         timers,
       })

@@ -13,9 +13,10 @@ import type { Channel } from "./channel.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { DEFAULT_CHECKSUM_BYTES, DEFAULT_METADATA_BYTES, type PhysicalChannel } from "./physical_channel.ts";
 import { retirementPipes, sleepers, subscribersOf } from "./publisher_requests.ts";
+import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel } from "./topology.ts";
-import { type Client, findGranted, isOrphanOf, type Publisher, type Subscriber } from "./users.ts";
+import { type Client, findGranted, type Publisher, type Subscriber } from "./users.ts";
 
 /** The id that asks for a new subscriber. */
 const NEW = -1;
@@ -102,7 +103,9 @@ function comeBack(
   request: CreateSubscriberRequest,
 ): Answer {
   const subscriber = channel?.subscribers.get(id);
-  if (subscriber === undefined || (subscriber.client !== client && !isOrphanOf(subscriber, client))) {
+  if (
+    subscriber === undefined || (subscriber.client !== client && !isOrphanOf(table.host, subscriber, client))
+  ) {
     throw requestError("INTERNAL", "Invalid user id");
   }
   applyType(table, subscriber.channel.physical, request.type);
@@ -208,7 +211,7 @@ export function removeSubscriber(
   if (channel === undefined) throw new RequestError(`No such channel ${request.channelName}`);
   const subscriber = channel.subscribers.get(request.subscriberId);
   if (subscriber !== undefined) {
-    checkOwner(subscriber, client);
+    checkOwner(table, subscriber, client);
     table.remove(subscriber, true);
   }
   return { response: { case: "removeSubscriber", value: {} }, fds: [] };

@@ -4,8 +4,9 @@ import { Limit } from "../shm/layout.ts";
 import type { Channel } from "./channel.ts";
 import type { ChannelShape, ChannelTable } from "./channel_table.ts";
 import type { PhysicalChannel } from "./physical_channel.ts";
+import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";
-import { type Client, isOrphanOf, type User } from "./users.ts";
+import type { Client, User } from "./users.ts";
 
 /** What a client calls a channel. */
 export interface Address {
@@ -109,9 +110,9 @@ export function checkType(channelName: string, known: Uint8Array, type: Uint8Arr
 }
 
 /** Checks that nobody but its own client removes a user. */
-export function checkOwner(user: User, asking: Client): void {
+export function checkOwner({ host }: ChannelTable, user: User, asking: Client): void {
   const { client, kind, id, channel } = user;
-  if (client === asking || isOrphanOf(user, asking)) return;
+  if (client === asking || isOrphanOf(host, user, asking)) return;
   throw requestError(
     "PERMISSION_DENIED",
     `${kind} ${id} on channel ${channel.name} belongs to another client`,

@@ -17,8 +17,11 @@ export class Client {
   processStart: bigint | undefined;
   readonly users = new Set<User>();
 
-  /** @param pid Its process as the kernel sees it; 0 where it lives in a pid namespace that this process cannot see. */
-  constructor(readonly pid: number) {}
+  /**
+   * @param pid Its process as the kernel sees it; 0 where it lives in a pid namespace that this process cannot see.
+   * @param isServer Whether it is the server itself, which goes on with what the last one had.
+   */
+  constructor(readonly pid: number, readonly isServer = false) {}
 }
 
 /** What publishers and subscribers have in common. */
@@ -56,16 +59,6 @@ export function findGranted<Kind extends User>(users: Iterable<Kind>, requestTok
     if (user.client === null && user.record.info.requestToken === requestToken) return user;
   }
   return null;
-}
-
-/**
- * Whether a user waits for its client, and that may be this one. An id that a client still has from before may be
- * another's by now: it belongs to the process that it was given to, as far as that is known.
- */
-export function isOrphanOf({ client, record }: User, { pid }: Client): boolean {
-  if (client !== null) return false;
-  const owner = record.info.processId;
-  return owner === 0n || pid === 0 || owner === BigInt(pid);
 }
 
 /** All fds of a user. */

@@ -6,6 +6,7 @@ import { processExists, processStart } from "../../ffi/process.ts";
 import { Server, type ServerOptions } from "../../server/server.ts";
 import { systemHost } from "../../server/host.ts";
 import { Shadow } from "../../shadow/shadow.ts";
+import type { ChannelRecord } from "../../wire/state_dump.ts";
 import { until } from "../deployment.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { mayRun, Program, uniqueSocket } from "../program.ts";
@@ -43,6 +44,11 @@ class Dynasty implements AsyncDisposable {
     await meanwhile();
     await this.#crown(options);
     return this.server;
+  }
+
+  /** What the shadow has of a channel, to be spoiled. */
+  record(channel: string): ChannelRecord | undefined {
+    return this.#shadow.state.channels.get(channel);
   }
 
   /** How many users a channel has; 0 where it is gone. */
@@ -289,3 +295,39 @@ dynastyTest("requests that say no number are never taken for one that came befor
   await again.createPublisher("c", { numSlots: 16 });
   assert.equal(dynasty.users("c"), 2);
 });
+
+// Whose an orphan is
+
+for (
+  const [what, pidNamespace, granted] of [
+    ["of another process is not given away", 7n, false],
+    ["is given to who has its id, where process ids have changed with the pid namespace", 8n, true],
+  ] as const
+) {
+  Deno.test(`an orphan ${what}`, () =>
+    withBalancedFds(async () => {
+      await using dynasty = await Dynasty.found(machine(1n, 7n));
+      using client = await RawClient.connect(dynasty.socket);
+      const { subscriberId } = await client.createSubscriber("c", { processId: BigInt(Deno.pid) });
+      await dynasty.succeed(machine(1n, pidNamespace), async () => {
+        await until("the shadow has it", () => dynasty.record("c")?.subscribers.size === 1);
+        dynasty.record("c")!.subscribers.get(subscriberId)!.info.processId = 1n;
+      });
+      using next = await RawClient.connect(dynasty.socket);
+      assert.equal((await next.createSubscriber("c", { subscriberId })).error === "", granted);
+    }));
+}
+
+dynastyTest(
+  "a server goes on as the publisher that the last one was, though that was another process",
+  async (dynasty) => {
+    await dynasty.succeed({ publishServerChannels: true });
+    await dynasty.succeed({ publishServerChannels: true }, async () => {
+      await until("the shadow has it", () => dynasty.record("/subspace/Statistics")?.publishers.size === 1);
+      for (const { info } of dynasty.record("/subspace/Statistics")!.publishers.values()) {
+        info.processId = DEAD_PID;
+      }
+    });
+    assert.deepEqual([...channelOf(dynasty.server, "/subspace/Statistics").publishers.keys()], [0]);
+  },
+);
