@@ -1,14 +1,14 @@
 /** Handing over to a server that goes on in this one's place (docs/extensions.md). */
 
 import { getLogger } from "@logtape/logtape";
-import { createEventFd, drain, signal } from "../ffi/eventfd.ts";
-import type { Fd } from "../ffi/fd.ts";
+import { createEventFd, signal } from "../ffi/eventfd.ts";
+import { closeAll, type Fd } from "../ffi/fd.ts";
 import { killProcess } from "../ffi/process.ts";
 import type { System } from "../ffi/system.ts";
 import type { Init } from "../proto/message.ts";
 import type { HandOverServer, HandOverUser } from "../proto/subspace_pb.ts";
 import { type Connection, ProtocolError } from "../wire/connection.ts";
-import { connectionPart, counts, handOverCodec, sendPart } from "../wire/hand_over.ts";
+import { connectionPart, counts, handOverCodec, sendPart, tokensOf } from "../wire/hand_over.ts";
 import { sendDump } from "../wire/state_dump.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import type { ServerCounters } from "./counters.ts";
@@ -38,11 +38,13 @@ export type HandOverResult =
   | { readonly done: false; readonly reason: string; readonly touched: boolean };
 
 /**
- * Hands everything over. Resolves in any case, when it is certain who of the two serves.
+ * Hands everything over. Resolves when it is certain who of the two serves: in any case, unless the other process is
+ * stopped and may not be killed from here.
  *
  * @param connection To the new server, which has asked for it. It is closed afterwards.
  * @param pid Of the new server; 0 where it cannot be seen.
- * @param patienceMs How long the other one may take, and then once more where it stops in the very last step.
+ * @param patienceMs How long the other one may take, and then once more where it stops in the very last steps.
+ * @throws {SystemError} If it cannot even begin.
  */
 export async function handOver(
   connection: Connection,
@@ -51,35 +53,42 @@ export async function handOver(
   patienceMs: number,
   system: System,
 ): Promise<HandOverResult> {
-  using baton = createEventFd();
-  signal(baton.number);
-  const machine = new Predecessor({ take: () => drain(baton.number) });
+  using baton = createToken();
+  using fence = createToken();
   const { promise, resolve } = Promise.withResolvers<HandOverResult>();
+  const machine = new Predecessor(tokensOf(baton, fence));
   let cancel: () => void = () => {};
   const follow = (step: PredecessorStep, reason: string) => {
     cancel();
-    if (step === "wait" || step === "fence") {
-      cancel = system.after(patienceMs, () => follow(machine.timeUp(), tooLate(patienceMs)));
-    }
-    if (step === "fence" && !killProcess(pid)) {
+    if (step === "wait" || step === "kill") cancel = system.after(patienceMs, timeUp);
+    if (step === "kill" && !killProcess(pid)) {
       log.error("Failed to kill process {pid}, which took over and then stopped: kill it", { pid });
     }
     if (step === "go on") resolve({ done: false, reason, touched: machine.batonLost });
     if (step === "leave") resolve({ done: true });
   };
-  connection.onReadable = () => {
+  const hear = () => {
     const answer = connection.tryReceive(handOverCodec);
     if (answer?.message.part.case === "taken") {
-      return follow(machine.acknowledged(), "it said that it served, and did not");
+      follow(machine.acknowledged(), "it said that it served, and did not");
+    } else if (answer !== null) {
+      closeAll(answer.fds);
+      connection.close(new ProtocolError("Cannot accept that: a hand-over is on its way"));
+    } else if (connection.closed) {
+      follow(machine.ended(), connection.failure?.message ?? "it has ended");
     }
-    if (answer !== null) {
-      return connection.close(new ProtocolError("Cannot accept that: a hand-over is on its way"));
-    }
-    if (connection.closed) follow(machine.ended(), connection.failure?.message ?? "it has ended");
   };
+  const timeUp = () => {
+    // Whoever was stopped itself finds what came meanwhile behind the time that is up.
+    hear();
+    if (machine.phase === "over") return;
+    follow(machine.timeUp(), `it was not ready within ${patienceMs} ms (--takeover_timeout)`);
+    if (machine.phase === "overdue") log.warning("Process {pid} took over, and does not go on", { pid });
+  };
+  connection.onReadable = hear;
   follow("wait", "");
-  connection.onReadable();
-  send(connection, machine, estate, baton, patienceMs).catch((error) => connection.close(error));
+  hear();
+  send(connection, machine, estate, [baton, fence], patienceMs).catch((error) => connection.close(error));
   const result = await promise;
   cancel();
   connection.onReadable = null;
@@ -87,15 +96,17 @@ export async function handOver(
   return result;
 }
 
-function tooLate(patienceMs: number): string {
-  return `it was not ready within ${patienceMs} ms (--takeover_timeout)`;
+function createToken(): Fd {
+  const fd = createEventFd();
+  signal(fd.number);
+  return fd;
 }
 
 async function send(
   connection: Connection,
   machine: Predecessor,
   { table, listener, clients, replication, counters }: Estate,
-  baton: Fd,
+  tokens: readonly Fd[],
   patienceMs: number,
 ): Promise<void> {
   const { sessionId, scb } = table;
@@ -111,7 +122,7 @@ async function send(
   if (connection.closed) return;
   machine.offered();
   const value = lastPart(table, replication, counters);
-  sendPart(connection, { case: "server", value }, [listener, baton]);
+  sendPart(connection, { case: "server", value }, [listener, ...tokens]);
 }
 
 function userPart(

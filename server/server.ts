@@ -318,7 +318,10 @@ export class Server implements SessionOwner {
     const replication = this.#replication?.suspend() ?? null;
     const patienceMs = this.options.takeoverMs ?? TAKEOVER_MS;
     const estate = { table, listener, clients, replication, counters };
-    const result = await handOver(connection, pid, estate, patienceMs, this.system);
+    const result = await handOver(connection, pid, estate, patienceMs, this.system).catch((error) => {
+      connection.close();
+      return { done: false, reason: (error as Error).message, touched: false } as const;
+    });
     if (result.done) {
       log.info("Handed over {channels} channels and {clients} clients to process {pid}", {
         channels: table.size,

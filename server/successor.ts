@@ -1,6 +1,5 @@
 /** Taking over from a running server (docs/extensions.md). */
 
-import { drain } from "../ffi/eventfd.ts";
 import { SystemError } from "../ffi/errno.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { System } from "../ffi/system.ts";
@@ -8,7 +7,7 @@ import type { HandOverClient, HandOverServer, HandOverShadow } from "../proto/su
 import type { Peer } from "../wire/access.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
 import { Connection, ProtocolError } from "../wire/connection.ts";
-import { checkFds, connectionOf, countsOf, handOverCodec, sendPart } from "../wire/hand_over.ts";
+import { checkFds, connectionOf, countsOf, handOverCodec, sendPart, tokensOf } from "../wire/hand_over.ts";
 import { peerOf } from "../wire/peer.ts";
 import type { RefusalReason } from "../wire/refusals.ts";
 import { closeDump, receiveDump, type StateDump } from "../wire/state_dump.ts";
@@ -84,12 +83,15 @@ export async function takeOver(options: TakeoverOptions): Promise<TakeoverOutcom
     const refusal = await ask(connection);
     if (refusal !== "") return { step: "fail", reason: refusal };
     machine.granted();
-    const { value, baton: fd } = await estate.receive(connection);
-    using baton = fd;
+    const { value, tokens: fds } = await estate.receive(connection);
+    using baton = fds[0], fence = fds[1];
+    const tokens = tokensOf(baton, fence);
     const inheritance = estate.build(value, peerOf(system, connection.socket).pid);
-    const next = machine.complete({ take: () => drain(baton.number) });
-    if (next.step !== "serve") return next;
+    let refused = machine.complete(tokens);
+    if (refused !== null) return refused;
     inheritance.table.finishRecovery();
+    refused = machine.prepared(tokens);
+    if (refused !== null) return refused;
     sendPart(connection, { case: "taken", value: {} });
     estate.keep();
     return { step: "serve", inheritance };
@@ -135,8 +137,8 @@ class IncomingEstate implements Disposable {
     for (const link of this.#links) this.#owned.defer(() => link.abandon());
   }
 
-  /** Receives everything, up to the baton. */
-  async receive(connection: Connection): Promise<{ value: HandOverServer; baton: Fd }> {
+  /** Receives everything, up to the tokens. */
+  async receive(connection: Connection): Promise<{ value: HandOverServer; tokens: Fd[] }> {
     const dump = this.#dump = await receiveDump(connection);
     this.#owned.defer(() => this.#dump === null || closeDump(dump));
     while (true) {
@@ -152,9 +154,9 @@ class IncomingEstate implements Disposable {
           this.#addShadow(part.value, fds);
           break;
         case "server": {
-          const [listener, baton] = fds;
+          const [listener, ...tokens] = fds;
           this.#listener = this.#owned.use(listener);
-          return { value: part.value, baton };
+          return { value: part.value, tokens };
         }
         default:
           closeAll(fds);

@@ -1,25 +1,31 @@
 /**
  * A server takes the place of a running one: who of the two is the server, at every moment. No I/O.
  *
- * The old server stops doing anything, sends all that it has, and at last the baton: an eventfd that holds 1. Whoever
- * reads the 1 out of it is the server; the kernel sees to it that only one can. So each may give up on the other at any
- * time, without asking: the new one goes on if it gets the baton, the old one if it takes it back. An end of the
- * connection tells each that the other is gone, or has given up:
+ * The old server stops doing anything, and sends all that it has; at last two tokens, each an eventfd that holds 1.
+ * Whoever reads the 1 out of one has it; the kernel sees to it that only one can. Who has the *baton* may touch the
+ * memory. Who has the *fence* too is the server: the new one takes it when it is ready, the old one before it kills a new
+ * one that has the baton and does not get any further. So each may give up on the other at any time, without asking,
+ * however long either was stopped before. An end of the connection tells each that the other is gone, or has given up:
  *
  * | | the old server ... | the new one ... |
  * |---|---|---|
  * | before the new one has the baton | goes on | starts as if there were none, unless the old one holds the socket |
- * | after it took the baton, before it said so | goes on: nobody was served meanwhile | serves |
- * | after it said so | is gone already | serves |
+ * | after it took the baton, before the fence | goes on: nobody was served meanwhile | serves |
+ * | after it took the fence | ends | serves |
  *
- * What is left is a new server that has taken the baton and then neither says so nor ends: it was stopped between two
- * instructions. It is fenced off (killed), and its end tells the old one to go on.
+ * What the new one says when it serves only saves the old one from waiting for its time to be up.
  */
 
 /** What makes one of two processes the server. */
-export interface Baton {
+export interface Token {
   /** Takes it; false where the other one has. */
   take(): boolean;
+}
+
+/** Both of them. */
+export interface Tokens {
+  readonly baton: Token;
+  readonly fence: Token;
 }
 
 /** What the old server does next. */
@@ -30,49 +36,56 @@ export type PredecessorStep =
   | "go on"
   /** Ends: the other one serves. */
   | "leave"
-  /** Kills the other process, and waits for its end. */
-  | "fence";
+  /** Kills the other process, which cannot serve any more, and waits for its end. */
+  | "kill";
 
 /** The server that hands over. It serves nobody from the first moment to the last. */
 export class Predecessor {
-  #phase: "sending" | "offered" | "overdue" | "over" = "sending";
+  #phase: "sending" | "offered" | "overdue" | "fenced" | "over" = "sending";
   #batonLost = false;
 
-  constructor(private readonly baton: Baton) {}
+  constructor(private readonly tokens: Tokens) {}
 
   /** Whether the other one had the baton, and so may have touched what it was given. */
   get batonLost(): boolean {
     return this.#batonLost;
   }
 
-  /** Whether it waits only for what the other one, which has the baton, has to say. */
-  get overdue(): boolean {
-    return this.#phase === "overdue";
+  /** How far it is, for those who look. */
+  get phase(): string {
+    return this.#phase;
   }
 
-  /** Everything is sent, and the baton with it. */
+  /** Everything is sent, and the tokens with it. */
   offered(): void {
     if (this.#phase === "sending") this.#phase = "offered";
   }
 
   /** The other one says that it serves. */
   acknowledged(): PredecessorStep {
-    // While the baton is still there, that is a lie.
-    return this.#end(this.baton.take() ? "go on" : "leave");
+    // While there is something to take, that is a lie.
+    return this.tokens.baton.take() ? this.#end("go on") : this.#takeFence();
   }
 
   /** The connection has ended. */
   ended(): PredecessorStep {
-    this.#batonLost = !this.baton.take();
-    return this.#end("go on");
+    this.#batonLost = !this.tokens.baton.take();
+    if (!this.#batonLost || this.#phase === "fenced" || this.tokens.fence.take()) return this.#end("go on");
+    return this.#end("leave");
   }
 
   /** It has waited for as long as it may. */
   timeUp(): PredecessorStep {
-    if (this.#phase === "overdue") return "fence";
-    if (this.#phase === "sending" || this.baton.take()) return this.#end("go on");
+    if (this.#phase === "sending" || this.tokens.baton.take()) return this.#end("go on");
+    if (this.#phase !== "offered") return this.#takeFence();
     this.#phase = "overdue";
     return "wait";
+  }
+
+  #takeFence(): PredecessorStep {
+    if (this.#phase !== "fenced" && !this.tokens.fence.take()) return this.#end("leave");
+    this.#phase = "fenced";
+    return "kill";
   }
 
   #end(step: PredecessorStep): PredecessorStep {
@@ -81,15 +94,17 @@ export class Predecessor {
   }
 }
 
-/** What the new server does next. */
-export type SuccessorStep = { readonly step: "serve" } | Refusal;
-
 /** It does not take over, and why. */
 export interface Refusal {
   /** It starts as if there were no other one, unless the socket is in use; or it ends, and the other one goes on. */
   readonly step: "start" | "fail";
   readonly reason: string;
 }
+
+const TOO_LATE: Refusal = {
+  step: "fail",
+  reason: "it waited for as long as it may, and went on (--takeover_timeout)",
+};
 
 /** The server that takes over. */
 export class Successor {
@@ -100,10 +115,14 @@ export class Successor {
     this.#granted = true;
   }
 
-  /** Everything is here, and ready to be used. */
-  complete(baton: Baton): SuccessorStep {
-    if (baton.take()) return { step: "serve" };
-    return { step: "fail", reason: "it waited for as long as it may, and went on (--takeover_timeout)" };
+  /** Everything is here. Returns null where the memory may be touched from now on. */
+  complete({ baton }: Tokens): Refusal | null {
+    return baton.take() ? null : TOO_LATE;
+  }
+
+  /** The memory is ready too. Returns null where this is the server from now on. */
+  prepared({ fence }: Tokens): Refusal | null {
+    return fence.take() ? null : TOO_LATE;
   }
 
   /**

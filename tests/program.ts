@@ -33,7 +33,8 @@ export class Program implements AsyncDisposable {
   readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
   readonly #reading: Promise<unknown>;
   #changed = Promise.withResolvers<void>();
-  #ended = false;
+  /** Whether it has ended, and said all that it had to say. */
+  ended = false;
   /** All lines so far, of both streams. */
   readonly lines: string[] = [];
 
@@ -48,7 +49,7 @@ export class Program implements AsyncDisposable {
     this.#stdin = this.#child.stdin.getWriter();
     this.#reading = Promise.all([this.#read(this.#child.stdout), this.#read(this.#child.stderr)])
       .finally(() => {
-        this.#ended = true;
+        this.ended = true;
         this.#changed.resolve();
       });
   }
@@ -92,7 +93,7 @@ export class Program implements AsyncDisposable {
     while (true) {
       const result = condition(this.lines);
       if (result !== undefined && result !== null && result !== false) return result;
-      if (this.#ended) throw new Error(`${this.name} ended before ${what}:\n${this.lines.join("\n")}`);
+      if (this.ended) throw new Error(`${this.name} ended before ${what}:\n${this.lines.join("\n")}`);
       if (Date.now() > deadline) throw new Error(`${this.name}: still no ${what}:\n${this.lines.join("\n")}`);
       let timer: ReturnType<typeof setTimeout> | undefined;
       await Promise.race([this.#changed.promise, new Promise((resolve) => timer = setTimeout(resolve, 100))]);

@@ -1,5 +1,6 @@
 /** What a server hands over to the one that goes on in its place, after its state dump (docs/extensions.md). */
 
+import { drain } from "../ffi/eventfd.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import { fromBinary, type Init, toBinary } from "../proto/message.ts";
 import { HandOverSchema } from "../proto/subspace.ts";
@@ -26,7 +27,7 @@ function fdCount({ part }: HandOver): number {
     case "shadow":
       return part.value.connection === undefined ? 0 : 1 + connectionFdCount(part.value.connection);
     case "server":
-      return 2;
+      return 3;
     default:
       return 0;
   }
@@ -57,6 +58,14 @@ export function checkFds({ message, fds }: Incoming<HandOver>): void {
   throw new ProtocolError(
     `Cannot accept ${message.part.case} of a hand-over: it needs ${expected} fds, ${fds.length} came`,
   );
+}
+
+/** The tokens that come last: two eventfds that hold 1. Whoever reads it has the token. */
+export function tokensOf(baton: Fd, fence: Fd): Record<"baton" | "fence", { take(): boolean }> {
+  return {
+    baton: { take: () => drain(baton.number) },
+    fence: { take: () => drain(fence.number) },
+  };
 }
 
 /** Numbers by name, as a part of a message. */

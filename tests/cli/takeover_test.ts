@@ -168,3 +168,22 @@ test("a process that stops with the server in its hands is killed, and the serve
   }
   assert.deepEqual(traffic.failures, []);
 });
+
+test("a new server that was slow is not killed by an old one that was stopped meanwhile", async () => {
+  await using servers = await Succession.begin();
+  await servers.takeOver("--takeover_timeout=100ms");
+  await using taker = Program.deno(
+    "tests/peers/taker.ts",
+    [`--socket=${servers.socket}`, "--stop=served"],
+    ["-A"],
+  );
+  await servers.server.line(/Process \d+ took over, and does not go on/);
+  servers.server.signal("SIGSTOP");
+  await taker.write("\n");
+  // Behind that its predecessor finds the word that it serves, and its own time long up.
+  const [word] = await taker.line(/served|too late/);
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  servers.server.signal("SIGCONT");
+  await (word === "served" ? servers.server : taker).status();
+  if (word === "served") await taker.line(/the baton is gone/);
+});

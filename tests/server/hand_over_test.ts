@@ -255,8 +255,9 @@ async function receiveAll(connection: Connection): Promise<Fd> {
     const { message: { part }, fds } = (await connection.receive(handOverCodec))!;
     if (part.case !== "server") closeAll(fds);
     else {
-      fds[0].close();
-      return fds[1];
+      const [listener, baton, fence] = fds;
+      closeAll([listener, fence]);
+      return baton;
     }
   }
 }

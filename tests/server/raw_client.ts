@@ -13,6 +13,7 @@ import {
 } from "../../proto/subspace_pb.ts";
 import { responseCodec, sendRequest } from "../../wire/client_link.ts";
 import { Connection } from "../../wire/connection.ts";
+import { PATIENCE_MS } from "../program.ts";
 
 export type RequestInit = NonNullable<MessageInitShape<typeof RequestSchema>["request"]>;
 type ResponseCase = Response["response"]["case"];
@@ -41,7 +42,9 @@ export class RawClient implements Disposable {
 
   /** Receives the next response, and keeps its fds. */
   async receive(): Promise<Response["response"]> {
+    const timer = setTimeout(() => this.connection.close(new Error("it does not answer")), PATIENCE_MS);
     const incoming = await this.connection.receive(responseCodec);
+    clearTimeout(timer);
     if (incoming === null) {
       throw new Error(`the server closed the connection: ${this.connection.failure?.message ?? "in order"}`);
     }

@@ -2,14 +2,14 @@
 
 import assert from "node:assert/strict";
 import {
-  type Baton,
   Predecessor,
   type PredecessorStep,
+  type Refusal,
   Successor,
-  type SuccessorStep,
+  type Token,
 } from "../../server/takeover.ts";
 
-/** Parts that the old server sends; the last one is the baton. */
+/** Parts that the old server sends; the last one is the tokens. */
 const PARTS = 3;
 
 type Action = typeof actions[number];
@@ -19,23 +19,27 @@ const actions = [
   "old waits too long",
   "old dies",
   "new receives",
-  "new takes",
+  "new takes the baton",
+  "new takes the fence",
   "new answers",
   "new waits too long",
   "new dies",
 ] as const;
 
-/** Two servers, the connection between them, and the baton. */
+class TestToken implements Token {
+  taken = false;
+
+  take(): boolean {
+    const free = !this.taken;
+    this.taken = true;
+    return free;
+  }
+}
+
+/** Two servers, the connection between them, and the tokens. */
 class Scene {
-  #batonTaken = false;
-  readonly #baton: Baton = {
-    take: () => {
-      const free = !this.#batonTaken;
-      this.#batonTaken = true;
-      return free;
-    },
-  };
-  readonly #old = new Predecessor(this.#baton);
+  readonly #tokens = { baton: new TestToken(), fence: new TestToken() };
+  readonly #old = new Predecessor(this.#tokens);
   readonly #new = new Successor();
   oldLives = true;
   newLives = true;
@@ -46,8 +50,10 @@ class Scene {
   newStartsAfresh = false;
   #sent = 0;
   #received = 0;
-  /** Between taking the baton and saying so. */
+  /** Whether it has the baton. */
   #took = false;
+  /** Whether it has both tokens, and so serves, but has not said so. */
+  #crossed = false;
   #answered = false;
   #heard = false;
   #oldClosed = false;
@@ -75,10 +81,12 @@ class Scene {
       case "new receives":
         return this.#newBusy && !this.#took && this.#received < PARTS &&
           (this.#received < this.#sent || this.#oldClosed);
-      case "new takes":
+      case "new takes the baton":
         return this.#newBusy && !this.#took && this.#received === PARTS;
+      case "new takes the fence":
+        return this.#newBusy && this.#took;
       case "new answers":
-        return this.#newBusy && this.#took && !this.#answered;
+        return this.newLives && this.#crossed && !this.#answered;
       case "new waits too long":
         return this.#newBusy && !this.#took && this.#received < PARTS;
       case "new dies":
@@ -108,15 +116,20 @@ class Scene {
         if (this.#received === this.#sent) return this.#stepNew(this.#new.ended(null));
         if (++this.#received === 1) this.#new.granted();
         return;
-      case "new takes": {
-        const next = this.#new.complete(this.#baton);
-        if (next.step !== "serve") return this.#stepNew(next);
+      case "new takes the baton": {
+        const refusal = this.#new.complete(this.#tokens);
+        if (refusal !== null) return this.#stepNew(refusal);
         this.#took = true;
         return;
       }
+      case "new takes the fence": {
+        const refusal = this.#new.prepared(this.#tokens);
+        this.#crossed = refusal === null;
+        return this.#stepNew(refusal ?? { step: "serve" });
+      }
       case "new answers":
         this.#answered = true;
-        return this.#stepNew({ step: "serve" });
+        return;
       case "new waits too long":
         return this.#stepNew(this.#new.timeUp());
       case "new dies":
@@ -127,14 +140,17 @@ class Scene {
   }
 
   #stepOld(step: PredecessorStep): void {
-    if (step === "fence") return this.newLives ? this.do("new dies") : undefined;
+    if (step === "kill") {
+      assert(!this.#crossed, "a server is killed that serves");
+      return this.newLives ? this.do("new dies") : undefined;
+    }
     if (step === "wait") return;
     this.#oldClosed = true;
     if (step === "go on") this.oldServes = true;
     else this.oldLeft = true;
   }
 
-  #stepNew({ step }: SuccessorStep): void {
+  #stepNew({ step }: Pick<Refusal, "step"> | { step: "serve" }): void {
     this.#newOver = true;
     if (step === "serve") {
       this.newServes = true;
@@ -150,14 +166,16 @@ class Scene {
     return this.#newOver && !this.newServes;
   }
 
-  get answered(): boolean {
-    return this.#answered;
+  /** Whether the new one served at any time. */
+  get crossed(): boolean {
+    return this.#crossed;
   }
 
   get key(): string {
     return JSON.stringify([
-      this.#batonTaken,
-      this.#old.overdue,
+      this.#tokens.baton.taken,
+      this.#tokens.fence.taken,
+      this.#old.phase,
       this.oldLives,
       this.newLives,
       this.oldServes,
@@ -166,6 +184,7 @@ class Scene {
       this.#sent,
       this.#received,
       this.#took,
+      this.#crossed,
       this.#answered,
       this.#heard,
       this.#oldClosed,
@@ -200,7 +219,7 @@ Deno.test("in no order of events do both servers serve, and in none does neither
   const states = explore((scene, path, next) => {
     const where = path.join(", ");
     assert(!(scene.oldServes && scene.newServes), `both serve: ${where}`);
-    if (scene.oldLives && !scene.newLives && !scene.answered) {
+    if (scene.oldLives && !scene.newLives && !scene.crossed) {
       // The old one may not know yet, but must come to know without anybody's help.
       const end = [...path];
       for (let i = 0; i < 10; i++) {
@@ -221,11 +240,11 @@ Deno.test("in no order of events do both servers serve, and in none does neither
     } else if (scene.newLives) {
       assert(scene.newServes, `the old one is gone, and the new one does not serve: ${where}`);
     } else if (scene.oldLives && !scene.oldServes) {
-      assert(scene.oldLeft && scene.answered, `nobody serves: ${where}`);
+      assert(scene.oldLeft && scene.crossed, `nobody serves: ${where}`);
     }
     if (scene.newStartsAfresh) outcomes.add("starts afresh");
     if (scene.newServes && scene.oldLeft) outcomes.add("taken over");
-    if (scene.newServes && !scene.oldLives && scene.answered) {
+    if (scene.newServes && !scene.oldLives && scene.crossed) {
       outcomes.add("serves after the old one's death");
     }
     if (scene.oldServes && scene.gaveUp) outcomes.add("given up");
@@ -239,22 +258,39 @@ Deno.test("in no order of events do both servers serve, and in none does neither
   ]);
 });
 
-Deno.test("a new server that stops with the baton in its hand is fenced off, and the old one goes on", () => {
-  let held = true;
-  const old = new Predecessor({ take: () => held && !(held = false) });
+/** Those of a hand-over, of which the new one has taken some. */
+function tokensWithout(...taken: ("baton" | "fence")[]) {
+  const tokens = { baton: new TestToken(), fence: new TestToken() };
+  for (const name of taken) tokens[name].take();
+  return tokens;
+}
+
+Deno.test("a new server that stops with the baton in its hand is killed, and the old one goes on", () => {
+  const tokens = tokensWithout("baton"), old = new Predecessor(tokens);
   old.offered();
-  held = false;
-  assert.equal(old.timeUp(), "wait");
-  assert.equal(old.timeUp(), "fence");
+  assert.deepEqual([old.timeUp(), old.timeUp(), old.timeUp()], ["wait", "kill", "kill"]);
+  assert(!tokens.fence.take(), "the new one cannot serve any more");
   assert.equal(old.ended(), "go on");
+  assert(old.batonLost);
 });
 
-Deno.test("who claims to serve without having the baton is not believed", () => {
+Deno.test("a new server that serves is left alone, though the old one was stopped and never heard of it", () => {
+  for (const event of ["timeUp", "ended"] as const) {
+    const tokens = tokensWithout("baton"), old = new Predecessor(tokens);
+    old.offered();
+    assert.equal(old.timeUp(), "wait");
+    tokens.fence.take();
+    assert.equal(old[event](), "leave");
+  }
+});
+
+Deno.test("who claims to serve without having both tokens is not believed", () => {
   for (const offered of [false, true]) {
-    const old = new Predecessor({ take: () => true });
+    const old = new Predecessor(tokensWithout());
     if (offered) old.offered();
     assert.equal(old.acknowledged(), "go on");
   }
+  assert.equal(new Predecessor(tokensWithout("baton")).acknowledged(), "kill");
 });
 
 Deno.test("why a server cannot be taken over depends on how far it got", () => {

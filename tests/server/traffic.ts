@@ -1,5 +1,7 @@
 /** Many clients that ask a server for something all the time. */
 
+import { until } from "../deployment.ts";
+import { responseCodec } from "../../wire/client_link.ts";
 import { RawClient } from "./raw_client.ts";
 
 const CHANNELS = 16;
@@ -7,7 +9,7 @@ const CHANNELS = 16;
 /** Requests that are sent one after the other by each client, without a moment in which none is on its way. */
 export class Traffic implements AsyncDisposable {
   readonly #clients: RawClient[] = [];
-  readonly #loops: Promise<void>[] = [];
+  #running = 0;
   #stopping = false;
   /** Requests that were answered as they should be. */
   answered = 0;
@@ -19,11 +21,10 @@ export class Traffic implements AsyncDisposable {
     for (let i = 0; i < clients; i++) {
       const client = await RawClient.connect(socket, `traffic ${i}`);
       traffic.#clients.push(client);
-      traffic.#loops.push(
-        traffic.#run(client, `traffic/${i % CHANNELS}`).catch((error) => {
-          traffic.failures.push(error.message);
-        }),
-      );
+      traffic.#running++;
+      traffic.#run(client, `traffic/${i % CHANNELS}`)
+        .catch((error) => traffic.failures.push(error.message))
+        .finally(() => traffic.#running--);
     }
     return traffic;
   }
@@ -67,8 +68,17 @@ export class Traffic implements AsyncDisposable {
   /** Lets each client come to the end of what it does. All that it made is gone then. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    await Promise.all(this.#loops);
+    await until("each client has all its answers", () => this.#running === 0);
+    for (const client of this.#clients) {
+      if (client.connection.tryReceive(responseCodec) !== null) this.failures.push("an answer too many");
+      client.close();
+    }
+  }
+
+  /** Ends it in the middle: the server is gone. */
+  async abandon(): Promise<void> {
     for (const client of this.#clients) client.close();
+    await this.stop();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

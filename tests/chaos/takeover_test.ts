@@ -1,0 +1,17 @@
+import { mayRun } from "../program.ts";
+import { runTakeovers } from "./takeover.ts";
+
+/** In CI, which has two cores and ten minutes; `deno run -A tests/chaos/takeover.ts ROUNDS SEED` takes any number. */
+const ROUNDS = 5;
+
+Deno.test({
+  name:
+    `${ROUNDS} takeovers in which a server is stopped or killed at random leave one that serves, and lose nothing` +
+    (mayRun ? "" : " (skipped: needs permission to run programs)"),
+  ignore: !mayRun,
+  async fn() {
+    const seed = Math.floor(Math.random() * 2 ** 31);
+    console.log(`seed ${seed}: deno run -A tests/chaos/takeover.ts ${ROUNDS} ${seed}`);
+    console.log(await runTakeovers(ROUNDS, seed, () => {}));
+  },
+});
