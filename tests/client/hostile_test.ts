@@ -123,8 +123,10 @@ const badPublishers: Record<string, [answer: () => FakeAnswer, reason: RegExp]> 
 for (const [name, [answer, reason]] of Object.entries(badPublishers)) {
   hostile(
     `an answer with ${name} is an error, and the client goes on`,
-    ({ case: kind }) =>
-      kind === "createPublisher" ? answer() : { response: { case: "getChannelInfo", value: {} } },
+    ({ case: kind }) => {
+      if (kind === "createPublisher") return answer();
+      return { response: { case: kind === "removePublisher" ? kind : "getChannelInfo", value: {} } };
+    },
     async (client, server) => {
       await assert.rejects(client.createPublisher("/a", PUBLISHER), (error) => {
         assert(error instanceof Error);
