@@ -2,6 +2,7 @@
 
 import { openNamed, truncate, unlinkNamed } from "../ffi/memory_object.ts";
 import type { Benchmark, Figures, Side } from "./benchmark.ts";
+import { measureBoth, withAndWithout } from "./doorbell.ts";
 import { figure, finished, type Run, startPeer, startWorker } from "./run.ts";
 
 /** How the two wait for each other's message, and where they run. */
@@ -30,10 +31,12 @@ export const roundTrips: Benchmark[] = ways.map((way, i) => ({
         "Round trip between two processes, 64 B, 32 slots, unreliable; async is compared with C++ blocking",
     }
     : {}),
-  subjects: [
-    way.goal === undefined ? { name: median(way) } : { name: median(way), goal: way.goal },
+  subjects: withAndWithout([
+    way.goal === undefined
+      ? { name: median(way) }
+      : { name: median(way), goal: way.goal, doorbellGoal: way.goal },
     { name: p99(way) },
-  ],
+  ]),
   rounds: 5,
   async prepare(run: Run) {
     const { socket } = await run.server();
@@ -41,12 +44,16 @@ export const roundTrips: Benchmark[] = ways.map((way, i) => ({
     let rounds = 0;
     return {
       withoutPeer: run.lacks("peer_bench"),
-      async measure(side: Side): Promise<Figures> {
-        const prefix = `round_trip_${side}_${i}_${rounds++}`;
-        const measure = side === "ours" ? measureOurs : measurePeer;
-        const line = (await measure(way, socket, prefix, count)).find((line) => line.startsWith("ping_"));
-        const [, p50Us, p99Us] = line?.match(/p50 ([\d.]+) p99 ([\d.]+) us/) ?? [];
-        return { [median(way)]: 1000 * Number(p50Us), [p99(way)]: 1000 * Number(p99Us) };
+      measure(side: Side): Promise<Figures> {
+        return measureBoth(side, async (doorbell) => {
+          const prefix = `round_trip_${side}_${i}_${rounds++}`;
+          const lines = side === "ours"
+            ? await measureOurs(way, socket, prefix, count, doorbell)
+            : await measurePeer(way, socket, prefix, count);
+          const line = lines.find((line) => line.startsWith("ping_"));
+          const [, p50Us, p99Us] = line?.match(/p50 ([\d.]+) p99 ([\d.]+) us/) ?? [];
+          return { [median(way)]: 1000 * Number(p50Us), [p99(way)]: 1000 * Number(p99Us) };
+        });
       },
       async [Symbol.asyncDispose]() {},
     };
@@ -83,10 +90,11 @@ async function measureOurs(
   socket: string,
   prefix: string,
   count: number,
+  doorbell: boolean,
 ): Promise<string[]> {
   const args = [socket, prefix, how, count];
-  await using pong = startWorker("round_trip", ["pong", ...args], { pinned });
-  const lines = await finished(startWorker("round_trip", ["ping", ...args], { pinned }));
+  await using pong = startWorker("round_trip", ["pong", ...args], { pinned, doorbell });
+  const lines = await finished(startWorker("round_trip", ["ping", ...args], { pinned, doorbell }));
   await finished(pong);
   return lines;
 }

@@ -111,6 +111,8 @@ export interface StartOptions {
    * takes to wake up another CPU. Default: false.
    */
   readonly pinned?: boolean;
+  /** Whether a worker of ours has a doorbell page. Default: true. */
+  readonly doorbell?: boolean;
 }
 
 /** Runs a worker of ours to its end, and returns what it printed. */
@@ -126,11 +128,11 @@ export function runWorker(
 export function startWorker(
   name: string,
   args: readonly (string | number)[],
-  { flags = [], pinned = false }: StartOptions = {},
+  { flags = [], pinned = false, doorbell = true }: StartOptions = {},
 ): Program {
   const run = [Deno.execPath(), "run", "--quiet", "-A", "--config", inRepository("deno.json"), ...flags];
   const command = [...run, inRepository(`bench/workers/${name}.ts`), ...args.map(String)];
-  return start(command, pinned);
+  return start(command, pinned, { SUBSPACE_BENCH_DOORBELL: String(doorbell) });
 }
 
 /** Starts `peer_bench`. */
@@ -138,9 +140,9 @@ export function startPeer(args: readonly string[], { pinned = false }: StartOpti
   return start([`${cppFolder}/peer_bench`, ...args], pinned);
 }
 
-function start(command: readonly string[], pinned: boolean): Program {
+function start(command: readonly string[], pinned: boolean, env: Record<string, string> = {}): Program {
   const [program, ...args] = pinned && canPin ? ["taskset", "-c", "0", ...command] : command;
-  return Program.start(program, args);
+  return Program.start(program, args, env);
 }
 
 /** Whether programs can be pinned: it takes `taskset`. */

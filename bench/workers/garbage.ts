@@ -1,6 +1,7 @@
 /** Moves messages inside one process in one way, so that its garbage can be counted: `garbage.ts SOCKET CHANNEL WAY COUNT`. */
 
-import { Client, type Codec } from "../../mod.ts";
+import type { Codec } from "../../mod.ts";
+import { connect } from "./connection.ts";
 import { readSequence, writeSequence } from "./payload.ts";
 
 const [socket, channel, way] = Deno.args, count = Number(Deno.args[3]);
@@ -20,7 +21,7 @@ const codec: Codec<typeof reading> = {
   },
 };
 
-const client = await Client.connect({ socket, name: "garbage" });
+const client = await connect(socket, "garbage");
 const publisher = await client.createPublisher(channel, {
   slotBytes: BYTES,
   numSlots: 64,

@@ -4,8 +4,9 @@
  * Prints, in nanoseconds a message, the medians of three rounds after one to warm up.
  */
 
-import { Client, type Publisher, type Subscriber } from "../../mod.ts";
+import type { Publisher, Subscriber } from "../../mod.ts";
 import { median } from "../benchmark.ts";
+import { connect } from "./connection.ts";
 import { readSequence, writeSequence } from "./payload.ts";
 import { nowNs } from "./stopwatch.ts";
 
@@ -14,7 +15,7 @@ const BYTES = 64;
 const BACKLOG = 32;
 const ROUNDS = 3;
 
-const client = await Client.connect({ socket, name: "one process" });
+const client = await connect(socket, "one process");
 let sequence = 0;
 
 async function channel(name: string, numSubscribers: number): Promise<[Publisher, Subscriber]> {

@@ -4,8 +4,9 @@
  * Prints, in nanoseconds a message, the median of three rounds after one to warm up.
  */
 
-import { Client, type Publisher, type Subscriber } from "../../mod.ts";
+import type { Publisher, Subscriber } from "../../mod.ts";
 import { median } from "../benchmark.ts";
+import { connect } from "./connection.ts";
 import { readSequence, writeSequence } from "./payload.ts";
 import { nowNs } from "./stopwatch.ts";
 
@@ -13,7 +14,7 @@ const [socket, prefix] = Deno.args, [numChannels, count, numSlots] = Deno.args.s
 const BYTES = 64;
 const ROUNDS = 3;
 
-const client = await Client.connect({ socket, name: "round robin" });
+const client = await connect(socket, "round robin");
 const publishers: Publisher[] = [], subscribers: Subscriber[] = [];
 for (let i = 0; i < numChannels; i++) {
   const options = { slotBytes: BYTES, numSlots, local: true };

@@ -1,6 +1,7 @@
 /** One side of a round trip: `round_trip.ts ping|pong SOCKET PREFIX blocking|async|spinning COUNT`. */
 
-import { Client, type Message, type Publisher, type Subscriber } from "../../mod.ts";
+import type { Message, Publisher, Subscriber } from "../../mod.ts";
+import { connect } from "./connection.ts";
 import { readSequence, writeSequence } from "./payload.ts";
 import { nowNs } from "./stopwatch.ts";
 
@@ -13,7 +14,7 @@ const END = 0xffff_ffff;
 /** An answer that takes longer is lost. */
 const PATIENCE_MS = 10_000;
 
-const client = await Client.connect({ socket, name: side });
+const client = await connect(socket, side);
 const publisher = await client.createPublisher(`${prefix}_${side}`, {
   slotBytes: BYTES,
   numSlots: 32,

@@ -3,7 +3,8 @@
  * blocking|async`. The subscriber prints the time of all messages but the first tenth, while code is compiled.
  */
 
-import { Client, type Message, type Publisher, type Subscriber } from "../../mod.ts";
+import type { Message, Publisher, Subscriber } from "../../mod.ts";
+import { connect } from "./connection.ts";
 import { readSequence, writeSequence } from "./payload.ts";
 import { nowNs } from "./stopwatch.ts";
 import { sum } from "./sum.ts";
@@ -79,7 +80,7 @@ async function subscribeAsync(subscriber: Subscriber): Promise<number> {
   return nowNs() - start;
 }
 
-const client = await Client.connect({ socket, name: `${side} ${bytes}` });
+const client = await connect(socket, `${side} ${bytes}`);
 if (side === "publish") {
   const publisher = await client.createPublisher(channel, {
     slotBytes: bytes,
