@@ -44,8 +44,10 @@ const RETRY_MS = 5;
 const JOURNAL_GROWTH_BYTES = 256 * 1024;
 /** Likewise, when it names so many more fds. */
 const NAMES_GROWTH = 256;
-/** Where states are that are replaced at once. */
-const BEFORE = { generation: 1n, offset: 0n };
+/** Where a state is that is set aside at once. */
+const BEFORE = { generation: 1n, offset: 0n, complete: true };
+/** No event, which no server sends: the state so far is what is kept aside. */
+const ASIDE: Frame = { event: new Uint8Array(), names: [], wentBack: false };
 const JOURNAL_NAME = /^journal-(\d+)$/;
 
 interface Errand {
@@ -102,22 +104,26 @@ export class FdStore implements Disposable {
   }
 
   /** Begins a journal with the state as it is. */
-  begin({ state, previous, position }: Generations): void {
+  begin({ state, previous, position, unfinished }: Generations): void {
     this.#attempt(() => {
       this.#behind = false;
       const last = this.#journal;
       this.#journal = createFile("subspace-shadow-journal");
       this.#bytes = 0;
-      // What is kept aside comes first: a state with nothing in it replaces it, and so it is set aside again.
       if (previous !== null) {
         this.#appendState(previous, BEFORE);
-        this.#appendState({ ...state, channels: new Map() }, BEFORE);
+        this.#write(ASIDE);
       }
       this.#appendState(state, position);
+      const { events, wentBack } = unfinished;
+      for (const { message, fds } of events) this.#append(message, fds, wentBack);
       const name = `journal-${++this.#number}`;
       this.#keep(name, this.#journal);
       last?.close();
-      const fds = [state, previous].flatMap((dump) => dump === null ? [] : fdsOfState(dump));
+      const fds = [
+        ...[state, previous].flatMap((dump) => dump === null ? [] : fdsOfState(dump)),
+        ...events.flatMap((event) => event.fds),
+      ];
       const live = new Set([name, ...fds.map((fd) => identityOf(fd))]);
       for (const stale of this.#names) if (!live.has(stale)) this.#forget(stale);
       this.#bytesAtBegin = this.#bytes;
@@ -155,7 +161,7 @@ export class FdStore implements Disposable {
 
   #appendState(
     { sessionId, scb, channels }: StateDump,
-    { generation, offset }: Pick<Position, "generation" | "offset">,
+    { generation, offset, complete }: Position,
   ): void {
     if (scb === null) return;
     const write = (init: ShadowEventInit, fds: readonly Fd[] = []) =>
@@ -164,7 +170,7 @@ export class FdStore implements Disposable {
     for (const channel of channels.values()) {
       for (const [event, fds] of channelEvents(channel)) write(event, fds);
     }
-    write({ event: { case: "stateComplete", value: {} }, offset });
+    if (complete) write({ event: { case: "stateComplete", value: {} }, offset });
   }
 
   #append(message: ShadowEvent, fds: readonly Fd[], wentBack: boolean): void {
@@ -174,9 +180,13 @@ export class FdStore implements Disposable {
       if (name !== "") this.#keep(name, fd);
       return name;
     });
-    const frame = frameOf({ event: toBinary(ShadowEventSchema, message), names, wentBack });
-    this.#journal!.writeAt(this.#bytes, frame);
-    this.#bytes += frame.length;
+    this.#write({ event: toBinary(ShadowEventSchema, message), names, wentBack });
+  }
+
+  #write(frame: Frame): void {
+    const bytes = frameOf(frame);
+    this.#journal!.writeAt(this.#bytes, bytes);
+    this.#bytes += bytes.length;
   }
 
   #keep(name: string, fd: Fd): void {
@@ -246,6 +256,10 @@ function apply(
   kept: ReadonlyMap<string, Fd>,
   generations: Generations,
 ): boolean {
+  if (event.length === 0) {
+    generations.putAside();
+    return true;
+  }
   const fds = names.flatMap((name) => kept.get(name) ?? []);
   let message: ShadowEvent, duplicates: Fd[];
   try {

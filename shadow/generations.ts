@@ -81,6 +81,11 @@ export class Generations implements Disposable {
     return this.#unfinished !== null;
   }
 
+  /** What has come of a copy that `state` will be when it is complete. */
+  get unfinished(): { readonly events: readonly Incoming<ShadowEvent>[]; readonly wentBack: boolean } {
+    return { events: this.#unfinished?.events ?? [], wentBack: this.#unfinished?.wentBack ?? false };
+  }
+
   /** How many fds stay open only because a snapshot may show them. */
   get heldFds(): number {
     return this.#mirror.heldFds;
@@ -185,6 +190,13 @@ export class Generations implements Disposable {
   forget(): void {
     if (this.#previous === null) throw new Error("nothing is kept aside");
     this.#setAside(null);
+  }
+
+  /** Keeps the newest copy aside, whatever it is, and begins with nothing: for what is read back. */
+  putAside(): void {
+    this.abandon();
+    this.#setAside(this.#mirror.take());
+    this.#position = NOWHERE;
   }
 
   #setAside(state: StateDump | null): void {

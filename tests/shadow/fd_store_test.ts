@@ -86,6 +86,12 @@ class KeptShadow implements Disposable {
     this.apply({ case: "stateComplete", value: {} });
   }
 
+  /** What somebody asks a shadow to do. */
+  change(what: "rollBack" | "forget"): void {
+    this.generations[what]();
+    this.store.begin(this.generations);
+  }
+
   [Symbol.dispose](): void {
     this.store[Symbol.dispose]();
     this.generations[Symbol.dispose]();
@@ -148,6 +154,58 @@ Deno.test("a server that hangs up half-way, and one that goes on from before, ar
     assert.equal(restored(manager), allWords(shadow.generations));
   }));
 
+Deno.test("what was rolled back stays so, and can be undone, whatever channels there are", () =>
+  withBalancedFds(() => {
+    for (const newest of [["/a", "/new"], ["/a"], ["/subspace/Statistics"], []]) {
+      using manager = new KeptFds();
+      using shadow = new KeptShadow(manager);
+      shadow.server(1n, 5n, ["/a", "/lost"]);
+      shadow.server(1n, 6n, newest);
+      shadow.change("rollBack");
+      const rolledBack = allWords(shadow.generations);
+      assert.match(rolledBack, /^.*"\/lost".*\n\[/, "and something is kept aside");
+      assert.equal(restored(manager), rolledBack);
+      {
+        using again = new KeptShadow(manager);
+        again.change("rollBack");
+        assert.deepEqual([...again.generations.state.channels.keys()], newest);
+      }
+      assert.match(restored(manager), /\n.*"\/lost"/);
+    }
+  }));
+
+Deno.test("what was forgotten does not come back, nor get lost what a server is sending meanwhile", () =>
+  withBalancedFds(() => {
+    using manager = new KeptFds();
+    using shadow = new KeptShadow(manager);
+    shadow.server(1n, 5n, ["/a", "/lost"]);
+    shadow.server(1n, 6n, ["/a"]);
+    shadow.apply({ case: "init", value: { sessionId: 1n, generation: 7n } });
+    shadow.apply({ case: "createChannel", value: { channelName: "/b" } });
+    shadow.change("forget");
+    assert.equal(restored(manager), allWords(shadow.generations));
+    assert.doesNotMatch(restored(manager), /"\/lost"/);
+    shadow.apply({ case: "createChannel", value: { channelName: "/c" } });
+    assert.equal(restored(manager), allWords(shadow.generations));
+    shadow.apply({ case: "stateComplete", value: {} });
+    assert.match(restored(manager), /^.*"\/b".*"\/c".*\n.*"\/a".*\n7\/0\/true$/);
+    assert.equal(restored(manager), allWords(shadow.generations));
+  }));
+
+Deno.test("a first state that was cut off does not pass for a complete one, however often the shadow is killed", () =>
+  withBalancedFds(() => {
+    using manager = new KeptFds();
+    {
+      using shadow = new KeptShadow(manager);
+      shadow.apply({ case: "init", value: { sessionId: 1n, generation: 5n } });
+      shadow.apply({ case: "createChannel", value: { channelName } });
+    }
+    for (let i = 0; i < 3; i++) {
+      using shadow = new KeptShadow(manager);
+      assert.match(allWords(shadow.generations), /"\/a".*\n5\/\d+\/false$/s);
+    }
+  }));
+
 Deno.test("what a shadow does not have any more does not stay with its keeper", () =>
   withBalancedFds(() => {
     using manager = new KeptFds();
@@ -198,6 +256,11 @@ function happening(random: Random): EventInit {
   return random.pick(kinds)();
 }
 
+/** A rollback is refused while a server is connected. */
+function changeIn({ generations: { filling } }: KeptShadow, random: Random): "rollBack" | "forget" {
+  return filling || random.below(2) === 0 ? "forget" : "rollBack";
+}
+
 Deno.test("killed at any moment, a shadow has a state again that it had, and the last one if its keeper was in time", () =>
   withBalancedFds(() => {
     for (let seed = 1; seed <= 60; seed++) {
@@ -209,7 +272,9 @@ Deno.test("killed at any moment, a shadow has a state again that it had, and the
       let shadow = first;
       for (let step = 0; step < 60; step++) {
         manager.busy = random.below(8) === 0 ? !manager.busy : manager.busy;
-        shadow.apply(happening(random));
+        if (shadow.generations.previous !== null && random.below(8) === 0) {
+          shadow.change(changeIn(shadow, random));
+        } else shadow.apply(happening(random));
         had.add(allWords(shadow.generations));
         const inTime = shadow.store.queued === 0;
         const now = restored(manager);
