@@ -70,7 +70,8 @@ function worldTraits(random: Random): WorldTraits {
   };
 }
 
-class Run {
+/** A run under way. Scenarios drive one step by step. */
+export class Run {
   #activity = 0;
 
   constructor(readonly machine: Machine, readonly world: World) {}
@@ -89,7 +90,7 @@ class Run {
       else await this.#progress(machine.nowMs + LEAP_MS_MAX);
       this.#checked();
     }
-    if (machine.violation === null) await this.#rest();
+    if (machine.violation === null) await this.rest();
   }
 
   #checked(): void {
@@ -99,6 +100,16 @@ class Run {
     this.#activity = this.machine.activity;
     this.world.refreshHolders();
     checkAlways(this.world);
+  }
+
+  /** Lets everybody do what they have to do, until something is so. */
+  async until(what: string, isSo: () => boolean): Promise<void> {
+    const { machine } = this;
+    for (let step = 0; !isSo(); step++) {
+      if (step > REST_STEPS_MAX || machine.violation !== null) throw new Error(`never: ${what}`);
+      if (!await machine.dispatch()) machine.nowMs = machine.nextMs;
+      this.#checked();
+    }
   }
 
   /** Lets somebody do something, or time go by. */
@@ -128,7 +139,7 @@ class Run {
   }
 
   /** Everybody goes on, whoever is missing comes back, and all links come to rest. */
-  async #rest(): Promise<void> {
+  async rest(): Promise<void> {
     const { machine, world } = this;
     for (const process of machine.processes) {
       process.fuse = -1;

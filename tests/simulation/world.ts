@@ -202,9 +202,16 @@ export class World implements HandleEvents {
   #isFreshestKnown(): boolean {
     if (!this.traits.oldServer && this.holders.some(({ shadow }) => !shadow.reference)) return true;
     return this.shadows.every((shadow) =>
-      !shadow.alive || shadow.inside!.state.sessionId === 0n ||
-      this.holders.some((holder) => holder.shadow === shadow)
+      !shadow.alive || this.holders.some((holder) => holder.shadow === shadow) || !this.#wasTold(shadow)
     );
+  }
+
+  /** Whether a shadow has something to recover from, or will have when it has read what servers have sent it. */
+  #wasTold({ inside, process }: ShadowActor): boolean {
+    return inside!.state.sessionId !== 0n ||
+      [...process.fds].some(({ file }) =>
+        file instanceof SocketFile && file.inboxBytes > 0 && this.#numbers.has(file.peerPid)
+      );
   }
 
   /** A shadow cannot be relied on while a server looks for it. */
