@@ -439,6 +439,8 @@ export const ShadowStateCompleteSchema = schema<pb.ShadowStateComplete>("subspac
 
 export const ShadowResumeSchema = schema<pb.ShadowResume>("subspace.ShadowResume", [
   { no: 1, name: "position", type: ShadowPositionSchema },
+  { no: 2, name: "generation", type: "uint64" },
+  { no: 3, name: "serverSocket", type: "string" },
 ]);
 
 export const ShadowRequestReportSchema = schema<pb.ShadowRequestReport>("subspace.ShadowRequestReport", []);

@@ -11,6 +11,7 @@ import { JOURNAL_CHANGES_MAX } from "./journal.ts";
 import type { Replication } from "./replication.ts";
 import { Replicator } from "./replicator.ts";
 import { type Candidate, inOrderOfFreshness } from "./freshness.ts";
+import { sameType } from "./topology.ts";
 import { type Offer, ShadowLink, type ShadowPatience } from "./shadow_link.ts";
 
 const log = getLogger(["subspace", "server"]);
@@ -47,7 +48,7 @@ export interface Start {
 
 /**
  * Recovers from the shadow with the freshest copy, or else from the next one, or else begins a fresh session; then
- * sends everything to each shadow that is there. Logs what could not be done.
+ * goes on there, and sends everything to each other shadow. Logs what could not be done.
  *
  * @throws {RecoveryRefused} If something could not be recovered, and that was not to be accepted. No shadow has been
  * told anything then.
@@ -66,7 +67,7 @@ export async function startWithShadows(
   });
   const withState = candidates.filter(({ offer }) => offer.sessionId !== 0n);
   try {
-    const table = await recoverFromFreshest(withState, names, host) ?? ChannelTable.create(host);
+    const { table, whole } = await recoverFromFreshest(withState, names, host);
     const newest = withState.reduce(
       (most, { position }) => most > position.generation ? most : position.generation,
       0n,
@@ -80,7 +81,9 @@ export async function startWithShadows(
       names.journalChangesMax ?? JOURNAL_CHANGES_MAX,
       names.serverSocket,
     );
-    await replicator.begin(offers);
+    await replicator.begin(
+      offers.map((offer) => offer !== null && offer === whole ? { ...offer, agrees: true } : offer),
+    );
     return { table, replication: replicator };
   } catch (error) {
     await Promise.all(links.map((link) => link.close()));
@@ -103,18 +106,24 @@ interface FoundShadow extends Candidate {
   readonly offer: Offer;
 }
 
+/** A table, and the offer that it was made of where it has just what the shadow has. */
+interface Recovered {
+  readonly table: ChannelTable;
+  readonly whole: Offer | null;
+}
+
 async function recoverFromFreshest(
   shadows: readonly FoundShadow[],
   { prefer, onFailure = "skip" }: ShadowNames,
   host: Host,
-): Promise<ChannelTable | null> {
+): Promise<Recovered> {
   const preferred = shadows.find(({ link }) => link.socket === prefer)?.label;
   const { order, reason } = inOrderOfFreshness(shadows, preferred);
   if (order.length > 0) {
     log.info("Recovering from {label} shadow: {reason}", { label: order[0].label, reason });
   }
   const failures: string[] = [];
-  let table: ChannelTable | null = null, settled = false;
+  let table: ChannelTable | null = null, whole: Offer | null = null, settled = false;
   for (const { link, offer, label } of order) {
     // What is not needed was sent all the same where the shadow is one of the reference's.
     if (settled) {
@@ -124,7 +133,7 @@ async function recoverFromFreshest(
     const failed: string[] = [];
     try {
       const dump = await link.take(offer);
-      const { sessionId, channels: { size } } = dump;
+      const { sessionId, channels: { size } } = dump, continuable = canGoOn(offer, dump);
       if (size === 0) {
         closeDump(dump);
         settled = true;
@@ -146,6 +155,8 @@ async function recoverFromFreshest(
         throw new Error("none of its channels can be");
       }
       settled = true;
+      // Also not where a multiplexer was made up, or something left out.
+      if (continuable && failed.length === 0 && table.size === size) whole = offer;
       log.info("Recovered {channels} channels from {label} shadow (session_id={session})", {
         channels: table.size,
         label,
@@ -173,7 +184,25 @@ async function recoverFromFreshest(
         "without the channels that cannot be recovered, or with =fresh to begin anew",
     );
   }
-  return table;
+  return { table: table ?? ChannelTable.create(host), whole };
+}
+
+/** Whether what comes after a dump makes sense to the shadow that it is of. */
+function canGoOn({ resumable, position }: Offer, { channels }: StateDump): boolean {
+  // What is kept aside is at no position.
+  return resumable && position.complete && position.generation !== 0n &&
+    channels.values().every((record) =>
+      record.info.mux === "" || fits(record, channels.get(record.info.mux))
+    );
+}
+
+/** Whether a virtual channel says nothing but what its multiplexer does, which alone is recovered. */
+function fits({ info, clientBuffers }: ChannelRecord, multiplexer: ChannelRecord | undefined): boolean {
+  if (multiplexer === undefined || clientBuffers.size > 0) return false;
+  const { numSlots, checksumSize, metadataSize, type } = multiplexer.info;
+  // The server before may have been killed while it told of a change to all of them.
+  return info.numSlots === numSlots && info.checksumSize === checksumSize &&
+    info.metadataSize === metadataSize && sameType(info.type, type);
 }
 
 /**

@@ -50,6 +50,8 @@ export interface Offer {
   readonly resumable: boolean;
   /** Its state, where it was sent unasked. */
   readonly dump: StateDump | null;
+  /** Whether the server was recovered from it, and has just what it has. */
+  readonly agrees?: boolean;
   /** Whether another server wrote over this connection until now, all that there was. */
   readonly inherited?: boolean;
 }
@@ -228,24 +230,16 @@ export class ShadowLink implements ShadowStatus {
     this.#offer = offer;
     connection.onReadable = () => this.#notice(connection);
     const known = offer.resumable && position.complete && position.generation === history.generation;
+    // Events are counted from the beginning of a generation.
+    const offset = offer.agrees ? 0 : known ? Number(position.offset) : null;
     // Whether it still has to be told that it has everything.
     let catchingUp = !offer.inherited;
     if (offer.inherited) {
       this.#cursor = Number(position.offset);
       this.#connected = true;
       settled();
-    } else if (known && journal.reaches(Number(position.offset))) {
-      this.#cursor = Number(position.offset);
-      this.syncPartial++;
-      log.info(
-        "Shadow: the {label} shadow gets the {count} changes that it missed (sync_partial={partial})",
-        {
-          label: this.label,
-          count: this.lag,
-          partial: this.syncPartial,
-        },
-      );
-      sendEvent(connection, { event: { case: "resume", value: { position } } });
+    } else if (offset !== null && journal.reaches(offset)) {
+      this.#goOn(history, offer, offset);
     } else {
       await this.#sendAll(history, offer, known ? "behind" : reason);
     }
@@ -270,6 +264,23 @@ export class ShadowLink implements ShadowStatus {
         await new Promise<void>((resolve) => this.#wake = resolve);
       }
     }
+  }
+
+  /** Begins with what comes after an offset: all before it is there. */
+  #goOn(
+    { generation, serverSocket }: History,
+    { connection, position, agrees }: Offer,
+    offset: number,
+  ): void {
+    this.#cursor = offset;
+    this.syncPartial++;
+    if (!agrees) {
+      log.info(
+        "Shadow: the {label} shadow gets the {count} changes that it missed (sync_partial={partial})",
+        { label: this.label, count: this.lag, partial: this.syncPartial },
+      );
+    }
+    sendEvent(connection, { event: { case: "resume", value: { position, generation, serverSocket } } });
   }
 
   /** Sends everything. Channels may change meanwhile: those changes come again from the journal. */

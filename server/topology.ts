@@ -97,10 +97,15 @@ function notVirtual(channelName: string, kind: User["kind"]): RequestError {
   );
 }
 
+/** Whether two names of types are the same, byte by byte. */
+export function sameType(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
 /** Checks that a user means the type that a channel has, where both name one. */
 export function checkType(channelName: string, known: Uint8Array, type: Uint8Array): void {
   if (type.length === 0 || known.length === 0) return;
-  if (known.length === type.length && known.every((byte, i) => byte === type[i])) return;
+  if (sameType(known, type)) return;
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
   throw new RequestError(
     `Inconsistent channel types for channel ${channelName}: type has been set as ${text(known)}, not ${

@@ -108,7 +108,7 @@ export class Generations implements Disposable {
     if (event.case === "init") {
       return this.#begin({ message, fds: [...fds] }, event.value.generation, wentBack);
     }
-    if (event.case === "resume") return this.abandon();
+    if (event.case === "resume") return this.#goOn(event.value.generation);
     const unfinished = this.#unfinished;
     if (event.case === "stateComplete") {
       if (unfinished?.announced) this.#finish(unfinished, offset);
@@ -121,6 +121,12 @@ export class Generations implements Disposable {
     }
     this.#position = { ...this.#position, offset: offset || this.#position.offset + 1n };
     this.#mirror.apply(message, fds);
+  }
+
+  /** A server that was recovered from this copy begins a generation of its own, with nothing in it yet. */
+  #goOn(generation: bigint): void {
+    this.abandon();
+    if (generation > this.#position.generation) this.#position = { generation, offset: 0n, complete: true };
   }
 
   #keep(events: Incoming<ShadowEvent>[], incoming: Incoming<ShadowEvent>): void {
@@ -207,11 +213,15 @@ export class Generations implements Disposable {
   /**
    * Checks that a server that goes on from a position finds it here.
    *
+   * @param generation Of the server. Not one that is older than the position's.
    * @throws {Error} If the copy here is at another one.
    */
-  checkResumable(position: Position): void {
-    if (!this.filling && position.complete && samePosition(position, this.#position)) return;
+  checkResumable(position: Position, generation = position.generation): void {
     const text = ({ generation, offset }: Position) => `generation ${generation}, offset ${offset}`;
+    if (generation < position.generation) {
+      throw new Error(`Cannot resume at ${text(position)} in generation ${generation}, which is older`);
+    }
+    if (!this.filling && position.complete && samePosition(position, this.#position)) return;
     throw new Error(`Cannot resume at ${text(position)}: the copy here is at ${text(this.#position)}`);
   }
 

@@ -13,7 +13,7 @@ import { uid } from "../ffi/process.ts";
 import { Ready, type Watch } from "../ffi/reactor.ts";
 import { operatingSystem, type System } from "../ffi/system.ts";
 import { isWholeName } from "../ffi/unix_socket.ts";
-import type { ShadowEvent, ShadowInit } from "../proto/subspace_pb.ts";
+import type { ShadowEvent, ShadowInit, ShadowResume } from "../proto/subspace_pb.ts";
 import { AccessPolicy, type AccessRules, peerText } from "../wire/access.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
 import { sendBriefDump } from "../wire/brief_dump.ts";
@@ -343,7 +343,7 @@ export class Shadow implements Disposable {
       return;
     }
     if (message.event.case === "init") this.#noteFullSync(message.event.value);
-    else if (message.event.case === "resume") this.counters.resumes++;
+    else if (message.event.case === "resume") this.#noteResume(message.event.value);
     this.#store?.note(message, fds, link.door.previous);
     try {
       this.#generations.apply(message, fds, link.door.previous);
@@ -430,7 +430,7 @@ export class Shadow implements Disposable {
       throw new ProtocolError(`Cannot accept ${event.case} before init`);
     }
     this.#hearOut(link);
-    if (event.case === "resume") this.#generations.checkResumable(event.value.position ?? NOWHERE);
+    if (event.case === "resume") this.#checkResumable(event.value);
     if (this.#writer !== null) {
       throw new ProtocolError(
         "Cannot accept init: another server is connected, and two would corrupt each other's channels; stop one first",
@@ -438,6 +438,11 @@ export class Shadow implements Disposable {
       );
     }
     this.#writer = link;
+  }
+
+  #checkResumable({ position: at, generation }: ShadowResume): void {
+    const position: Position = at ?? NOWHERE;
+    this.#generations.checkResumable(position, generation || position.generation);
   }
 
   /** The reference's servers do not say why, nor where they listen. */
@@ -448,6 +453,11 @@ export class Shadow implements Disposable {
     this.#serverSocket = serverSocket;
     const { fullSyncs } = this.counters;
     fullSyncs.set(this.#lastFullSync, (fullSyncs.get(this.#lastFullSync) ?? 0) + 1);
+  }
+
+  #noteResume({ serverSocket }: ShadowResume): void {
+    this.counters.resumes++;
+    this.#serverSocket = serverSocket;
   }
 
   #dropSlowest(): void {

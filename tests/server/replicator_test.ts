@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { configureSync, type LogRecord, resetSync } from "@logtape/logtape";
 import { createEventFd } from "../../ffi/eventfd.ts";
 import { closeAll, type Fd } from "../../ffi/fd.ts";
-import { accept, listenAbstract } from "../../ffi/unix_socket.ts";
+import { accept, connectAbstract, listenAbstract } from "../../ffi/unix_socket.ts";
 import { Shadow } from "../../shadow/shadow.ts";
 import { Connection } from "../../wire/connection.ts";
 import { receiveEvent, sendEvent } from "../../wire/shadow_link.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { uniqueSocket } from "../program.ts";
 import { until } from "../shadow/peer.ts";
-import { Core } from "./core.ts";
+import { Core, describe } from "./core.ts";
 
 const name = "/a";
 
@@ -360,4 +360,81 @@ Deno.test("a shadow that lags is not what a server recovers from", () =>
     await using after = await Core.start({ primary, secondary });
     assert.equal(after.table.size, 2);
     assert.match(log.lines.join("\n"), /Recovering from secondary shadow: its copy has more events/);
+  }));
+
+Deno.test("a server goes on where it was recovered from, in a generation of its own, and sends others everything", () =>
+  withBalancedFds(async () => {
+    const primary = uniqueSocket("source"), secondary = uniqueSocket("other");
+    using source = Shadow.start({ socket: primary });
+    using other = Shadow.start({ socket: secondary });
+    const before = await Core.start({ primary, secondary });
+    const channel = before.channel(name);
+    before.publisher(channel, { notifyRetirement: true });
+    before.subscriber(channel);
+    const { physical } = before.channel("/mux", {}, true);
+    before.table.createVirtualChannel("/v", physical, 0);
+    await before.crash();
+    await until("both have it", () => [source, other].every(({ position }) => position.offset === 5n));
+    const position = source.position, { events } = source.counters;
+    await using after = await Core.start({ primary, secondary });
+    const [one, two] = after.replication.shadows;
+    assert.deepEqual([[...one.syncFull], one.syncPartial], [[], 1]);
+    assert.deepEqual([[...two.syncFull], two.syncPartial], [[["start", 1]], 0]);
+    after.table.remove([...after.table.find(name)!.users()][0], true);
+    for (const shadow of [source, other]) {
+      await until("it has what changed", () => shadow.position.offset === 1n);
+      assert.deepEqual(shadow.position, {
+        generation: after.replication.generation,
+        offset: 1n,
+        complete: true,
+      });
+      assert.deepEqual(describe(shadow.state.channels.values()), describe(after.table.records()));
+    }
+    assert(after.replication.generation > position.generation);
+    // With the words that begin and end it.
+    assert.equal(source.counters.events - events, 3);
+
+    const link = new Connection(connectAbstract(`${primary}.replication`));
+    closeAll((await receiveEvent(link))!.fds);
+    sendEvent(link, { event: { case: "resume", value: { position } } });
+    assert.equal(await receiveEvent(link), null, "the server before is refused when it comes back");
+  }));
+
+Deno.test("a server that could not take over all of a shadow's state sends it everything", () =>
+  withBalancedFds(async () => {
+    const primary = uniqueSocket("source");
+    using shadow = Shadow.start({ socket: primary });
+    const before = await Core.start({ primary });
+    before.channel("/a");
+    before.channel("/b");
+    await before.crash();
+    await until("it has both", () => shadow.position.offset === 2n);
+    shadow.state.channels.get("/b")!.info.slotSize = -1;
+    await using after = await Core.start({ primary });
+    assert.deepEqual([...after.replication.shadows[0].syncFull], [["start", 1]]);
+    await until("what is left is aside", () => shadow.previous !== null);
+    assert.deepEqual([...shadow.state.channels.keys()], ["/a"]);
+  }));
+
+Deno.test("a shadow that was told half of a change to a multiplexer gets everything from the next server", () =>
+  withBalancedFds(async () => {
+    const primary = uniqueSocket("source");
+    using shadow = Shadow.start({ socket: primary });
+    const before = await Core.start({ primary });
+    const { physical } = before.channel("/mux", { numSlots: 0 }, true);
+    before.subscriber(before.table.createVirtualChannel("/v", physical, 0));
+    before.table.effects = {
+      ...before.table.effects,
+      replicate: (event, fds) => {
+        const [of] = event.event?.case === "createChannel" ? [event.event.value.channelName] : [];
+        if (of === "/mux") before.replication.replicate(event, fds);
+      },
+    };
+    before.table.remap(physical, { ...physical.layout, numSlots: 4, slotBytes: 64 }, 0);
+    await before.crash();
+    await until("it was told half", () => shadow.position.offset === 4n);
+    await using after = await Core.start({ primary });
+    assert.deepEqual([...after.replication.shadows[0].syncFull], [["start", 1]]);
+    await until("it has all", () => shadow.position.generation === after.replication.generation);
+    assert.deepEqual(describe(shadow.state.channels.values()), describe(after.table.records()));
   }));

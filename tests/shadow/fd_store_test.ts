@@ -152,6 +152,9 @@ Deno.test("a server that hangs up half-way, and one that goes on from before, ar
     shadow.apply({ case: "addSubscriber", value: { channelName, subscriberId: 4 } }, 1n);
     assert.match(allWords(shadow.generations), /5\/1\/true$/);
     assert.equal(restored(manager), allWords(shadow.generations));
+    shadow.apply({ case: "resume", value: { position: shadow.generations.position, generation: 7n } });
+    assert.match(allWords(shadow.generations), /7\/0\/true$/);
+    assert.equal(restored(manager), allWords(shadow.generations));
   }));
 
 Deno.test("what was rolled back stays so, and can be undone, whatever channels there are", () =>

@@ -140,3 +140,19 @@ Deno.test("a server may go on only from where the copy is, and a complete one", 
     copies.apply({ case: "removeChannel", value: { channelName: "/a" } }, 9n);
     assert.equal(copies.all.position.offset, 9n);
   }));
+
+Deno.test("a server that was recovered from a copy goes on there in a generation of its own", () =>
+  withBalancedFds(() => {
+    using copies = new Copies().server(1n, 40n, ["/a"]).complete(3n);
+    const position = { generation: 40n, offset: 3n, complete: true };
+    assert.throws(() => copies.all.checkResumable(position, 39n), /in generation 39, which is older/);
+    copies.all.checkResumable(position, 41n);
+    copies.apply({ case: "resume", value: { position, generation: 41n } });
+    assert.deepEqual(copies.all.position, { generation: 41n, offset: 0n, complete: true });
+    assert.deepEqual([copies.channels, copies.previous], [["/a"], null]);
+    // The server before comes back: what is here is not its own any more.
+    assert.throws(() => copies.all.checkResumable(position), /at generation 41, offset 0/);
+    copies.apply({ case: "createChannel", value: { channelName: "/b" } }, 1n);
+    copies.apply({ case: "resume", value: { position: copies.all.position, generation: 41n } });
+    assert.deepEqual(copies.all.position, { generation: 41n, offset: 1n, complete: true });
+  }));

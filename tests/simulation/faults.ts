@@ -105,6 +105,16 @@ export const faults: readonly Fault[] = [
         }),
   },
   {
+    name: "a server that goes on at shadows that it was not recovered from",
+    symptom: /^shadow.* has .*, the server |descriptors open|^lost /,
+    plant: () =>
+      replace(ShadowLink.prototype, "begin", (begin) =>
+        function (this: ShadowLink, history, offer) {
+          const agrees = offer !== null && offer.resumable && offer.position.complete;
+          return begin.call(this, history, agrees ? { ...offer, agrees } : offer);
+        }),
+  },
+  {
     name: "a shadow that is not looked for again",
     symptom: /is not connected at the end/,
     plant: () =>

@@ -1,6 +1,7 @@
 /** What must hold in a simulated deployment: after each step, and when everything has come to rest. */
 
 import type { ChannelTable } from "../../server/channel_table.ts";
+import { advantage } from "../../wire/position.ts";
 import { channelFds, type ChannelRecord, type StateDump } from "../../wire/state_dump.ts";
 import type { Fd } from "../../ffi/fd.ts";
 import type { ClientActor } from "./clients.ts";
@@ -22,12 +23,19 @@ export function checkAlways(world: World): void {
   for (const shadow of world.shadows) checkStaysComplete(shadow, (what) => machine.violated(what));
 }
 
-/** A shadow that has had a complete copy has one. */
+/** A shadow that has had a complete copy has one, and none that is older. */
 function checkStaysComplete(shadow: ShadowActor, fail: (what: string) => void): void {
   if (!shadow.alive || shadow.inside === null) return;
-  const { process, life, completeIn, inside: { position } } = shadow;
-  if (position?.complete === true) shadow.completeIn = life;
-  else if (position !== null && completeIn === life) fail(`${process.name} has lost its complete copy`);
+  const { process, complete, inside: { position } } = shadow;
+  if (position === null) return;
+  if (complete !== null && !position.complete) fail(`${process.name} has lost its complete copy`);
+  else if (complete !== null && advantage(complete, position) !== null) {
+    fail(
+      `${process.name} went back from ${complete.generation}/${complete.offset} to ` +
+        `${position.generation}/${position.offset}`,
+    );
+  }
+  if (position.complete) shadow.complete = position;
 }
 
 /** A table agrees with itself and with shared memory. */

@@ -87,8 +87,8 @@ class ReferenceShadow implements Inside {
 export class ShadowActor {
   process: Process;
   inside: Inside | null = null;
-  /** The last life in which it had a complete copy; 0 for none. */
-  completeIn = 0;
+  /** Of the last complete copy of this life; null for none. */
+  complete: Position | null = null;
   #lives = 0;
 
   constructor(readonly machine: Machine, readonly socket: string, readonly reference: boolean) {
@@ -102,6 +102,7 @@ export class ShadowActor {
   /** Starts it, with nothing in it. */
   start(): Promise<void> {
     if (this.#lives++ > 0) this.process = this.machine.spawn(`${this.socket}#${this.#lives}`);
+    this.complete = null;
     const { process, socket } = this, system = this.machine.system(process);
     return this.machine.run(process, "starts", () => {
       this.inside = this.reference ? new ReferenceShadow(system, socket) : ours(system, socket);

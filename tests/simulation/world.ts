@@ -258,7 +258,8 @@ export class World implements HandleEvents {
 
   failed(handle: SimulatedHandle, reason: Error): void {
     for (const { handles } of this.clients) handles.delete(handle);
-    this.#lost(handle, reason.message);
+    // A removal that was not answered may have been done.
+    if (!handle.removed) this.#lost(handle, reason.message);
   }
 
   #lost(handle: SimulatedHandle, how: string): void {
