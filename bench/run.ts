@@ -4,7 +4,7 @@ import { create } from "../proto/message.ts";
 import { closeAll } from "../ffi/fd.ts";
 import { connectAbstract } from "../ffi/unix_socket.ts";
 import { RequestSchema } from "../proto/subspace.ts";
-import { type Maker, removeBuffers, startServer } from "../tests/deployment.ts";
+import { removeBuffers, startServer } from "../tests/deployment.ts";
 import { cppFolder, inRepository, Program, uniqueSocket } from "../tests/program.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
 import { Connection } from "../wire/connection.ts";
@@ -53,16 +53,15 @@ export class Run implements AsyncDisposable {
     return this.options.quick ? quick : full;
   }
 
-  /** The server for what goes on without a server: one for both makers, as it takes no part. */
+  /** The server for what goes on without one: ours for both makers, as only it gives memory with doorbells. */
   server(): Promise<DataServer> {
     return this.#server ??= this.#startServer();
   }
 
   async #startServer(): Promise<DataServer> {
-    const maker = this.lacks("subspace_server") === null ? "cpp" : "ours", socket = uniqueSocket("bench");
-    const program = await startServer(maker, socket);
+    const socket = uniqueSocket("bench"), program = await startServer("ours", socket);
     await this.noteSession(socket);
-    return { maker, socket, program };
+    return { socket, program };
   }
 
   /** Has the leftovers of a server's session removed at the end of the run. */
@@ -97,7 +96,6 @@ export class Run implements AsyncDisposable {
 
 /** A running server for the data plane. */
 export interface DataServer {
-  readonly maker: Maker;
   readonly socket: string;
   readonly program: Program;
 }
