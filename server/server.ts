@@ -4,78 +4,30 @@ import { getLogger } from "@logtape/logtape";
 import { SystemError } from "../ffi/errno.ts";
 import type { Fd } from "../ffi/fd.ts";
 import { LoopMonitor } from "../ffi/loop_monitor.ts";
-import { hostName, uid } from "../ffi/process.ts";
-import { Ready, type Watch } from "../ffi/reactor.ts";
-import { operatingSystem, type System, type Timers } from "../ffi/system.ts";
-import { AccessPolicy, type AccessRules, type Peer, peerText } from "../wire/access.ts";
+import { uid } from "../ffi/process.ts";
+import { operatingSystem, type System } from "../ffi/system.ts";
+import { AccessPolicy, type Peer, peerText } from "../wire/access.ts";
 import type { Connection } from "../wire/connection.ts";
-import { peerOf } from "../wire/peer.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
-import { ChannelTable } from "./channel_table.ts";
+import { begin, type Beginning, cleanupFilesystem, serverId } from "./beginning.ts";
+import type { ChannelTable } from "./channel_table.ts";
 import { ServerCounters, serverReport } from "./counters.ts";
-import { type Host, systemHost } from "./host.ts";
+import { Entrance } from "./entrance.ts";
+import { systemHost } from "./host.ts";
+import { Housekeeping } from "./housekeeping.ts";
 import { defaultServerLimits, type ServerLimits } from "./limits.ts";
-import { type ShadowNames, startWithShadows } from "./recovery.ts";
-import type { Replication, ShadowStatus } from "./replication.ts";
-import type { ShadowPatience } from "./shadow_link.ts";
-import type { Refusal } from "./takeover.ts";
-import { ServerChannels } from "./server_channels.ts";
+import { DEFAULT_SOCKET, type ServerOptions, shadowNames, TAKEOVER_MS } from "./options.ts";
 import { handOver } from "./predecessor.ts";
+import type { Replication, ShadowStatus } from "./replication.ts";
+import { ServerChannels } from "./server_channels.ts";
 import { clientConnection, Session, type SessionOwner } from "./session.ts";
 import { takeOver } from "./successor.ts";
+import type { Refusal } from "./takeover.ts";
 import { Client } from "./users.ts";
 
+export type { ServerOptions } from "./options.ts";
+
 const log = getLogger(["subspace", "server"]);
-
-/** Where a server listens unless told otherwise. */
-export const DEFAULT_SOCKET = "/tmp/subspace";
-
-/** How long a hand-over may take unless told otherwise. */
-const TAKEOVER_MS = 5_000;
-
-/** How long accepting rests when this process has no fd left. */
-const ACCEPT_REST_MS = 100;
-
-/** Options of a server. */
-export interface ServerOptions {
-  /** Abstract name of the socket to listen on. Default: `/tmp/subspace`. */
-  socket?: string;
-  /** Socket of the shadow that keeps the state. Default: none. */
-  shadowSocket?: string;
-  /** Socket of a second shadow. Default: none. */
-  secondaryShadowSocket?: string;
-  /** Other shadows, and how to recover from them. */
-  recovery?: Pick<ShadowNames, "more" | "prefer" | "onFailure" | "journalChangesMax">;
-  /** Whether the server is only for this machine; shows in its id. Default: false. */
-  local?: boolean;
-  /** Whether to remove what other sessions left in /dev/shm, if nothing was recovered. Default: false. */
-  cleanupFilesystem?: boolean;
-  /** Whether it publishes its directory and statistics. Default: true. */
-  publishServerChannels?: boolean;
-  /** From one statistics message to the next, in milliseconds. Default: 2000. */
-  statisticsPeriodMs?: number;
-  /** How often to look for what processes left when they died, in milliseconds. Default: 2000. */
-  orphanCheckMs?: number;
-  /**
-   * How long users that were recovered are kept whose clients do not come back, though their processes may live, in
-   * milliseconds; 0 for ever. Default: 0.
-   */
-  orphanGraceMs?: number;
-  /** Who may connect beside root and the user that this process runs as. Default: nobody. */
-  access?: AccessRules;
-  /** How much clients may ask for. */
-  limits?: Partial<ServerLimits>;
-  /** How long it waits for its shadows. */
-  shadowPatience?: ShadowPatience;
-  /** How long handing over to another server, or taking over from one, may take, in milliseconds. Default: 5000. */
-  takeoverMs?: number;
-  /** The machine. Default: this one. */
-  host?: Host;
-  /** Its sockets and clock. Default: those of this machine. */
-  system?: System;
-  /** Default: those of the system. */
-  timers?: Timers;
-}
 
 /** The server on a socket cannot be taken over; it goes on. */
 export class TakeoverError extends Error {
@@ -86,19 +38,9 @@ export class TakeoverError extends Error {
   }
 }
 
-/** What a server begins with. */
-interface Beginning {
-  readonly listener: Fd;
-  readonly table: ChannelTable;
-  readonly replication: Replication | null;
-  /** Of a server that it goes on for. */
-  readonly counters?: ServerCounters;
-}
-
 /** A running server. */
 export class Server implements SessionOwner {
   readonly #sessions = new Set<Session>();
-  readonly #access: AccessPolicy;
   readonly limits: ServerLimits;
   /** All state. */
   readonly table: ChannelTable;
@@ -106,13 +48,10 @@ export class Server implements SessionOwner {
   readonly counters: ServerCounters;
   /** @inheritdoc */
   readonly loop: LoopMonitor;
-  readonly #listener: Fd;
   readonly #replication: Replication | null;
-  readonly #watch: Watch;
+  readonly #entrance: Entrance;
   readonly #channels: ServerChannels | null;
-  #cancelOrphanCheck: () => void = () => {};
-  #cancelAcceptRest: () => void = () => {};
-  #cancelGrace: () => void = () => {};
+  readonly #housekeeping: Housekeeping;
   #stopped: Promise<void> | null = null;
   /** The hand-over that is on its way; null for none. */
   #handOver: Promise<void> | null = null;
@@ -125,11 +64,9 @@ export class Server implements SessionOwner {
     readonly system: System,
   ) {
     const { timers = system, publishServerChannels = true, statisticsPeriodMs = 2000 } = options;
-    this.#listener = listener;
     this.table = table;
     this.#replication = replication;
     this.counters = counters;
-    this.#access = new AccessPolicy(uid(), options.access);
     this.limits = { ...defaultServerLimits, ...options.limits };
     table.effects = {
       replicate: (event, fds) => replication?.replicate(event, fds),
@@ -143,8 +80,15 @@ export class Server implements SessionOwner {
         timers,
       })
       : null;
-    this.#followOrphans(timers);
-    this.#watch = system.watch(listener, Ready.readable, () => this.#accept());
+    this.#housekeeping = new Housekeeping(table, timers, options);
+    this.#entrance = new Entrance(listener, {
+      system,
+      access: new AccessPolicy(uid(), options.access),
+      connectionsMax: this.limits.connectionsMax,
+      counters,
+      letIn: (socket, peer) => this.#letIn(socket, peer),
+      refuse: (reason, text) => this.#say(reason, text),
+    });
     this.loop = new LoopMonitor(system);
   }
 
@@ -230,43 +174,15 @@ export class Server implements SessionOwner {
     return this.#sessions.size;
   }
 
-  #accept(): void {
-    try {
-      const next = () => this.system.accept(this.#listener);
-      for (let socket = next(); socket !== null; socket = next()) this.#welcome(socket);
-    } catch (error) {
-      // Without an fd left the listener stays readable: rest, and let others close some.
-      this.#say("fds", `Failed to accept a client: ${(error as Error).message}`);
-      this.#watch.rearm(0);
-      this.#cancelAcceptRest = this.system.after(ACCEPT_REST_MS, () => this.#watch.rearm(Ready.readable));
-    }
-  }
-
-  #welcome(socket: Fd): void {
-    const peer = peerOf(this.system, socket);
-    const refusal = this.#objection(peer);
-    if (refusal === null) {
-      this.counters.connected();
-      this.#serve(new Session(this, peer, clientConnection(socket, this.limits, this.system)));
-      return;
-    }
-    socket.close();
-    this.#say(refusal.reason, `Refused a client (${peerText(peer)}): ${refusal.text}`);
+  #letIn(socket: Fd, peer: Peer): void {
+    this.counters.connected();
+    this.#serve(new Session(this, peer, clientConnection(socket, this.limits, this.system)));
   }
 
   /** @inheritdoc */
   report() {
     const connections = this.#sessions.values().map(({ connection }) => connection);
     return serverReport(this.counters, this.table, this.#replication, this.loop, connections);
-  }
-
-  #objection(peer: Peer): { reason: RefusalReason; text: string } | null {
-    const { connectionsMax } = this.limits;
-    if (!this.#access.admits(peer)) {
-      return { reason: "access", text: "neither --allow_user nor --allow_group names it" };
-    }
-    if (this.counters.connections < connectionsMax) return null;
-    return { reason: "connections", text: `${connectionsMax} clients are connected (--max_connections)` };
   }
 
   #say(reason: RefusalReason, text: string): void {
@@ -307,11 +223,9 @@ export class Server implements SessionOwner {
   async #handOverTo(connection: Connection, { pid }: Peer): Promise<void> {
     if (this.#stopped !== null) return connection.close();
     log.info("Handing over to process {pid}", { pid });
-    const { table, counters } = this, listener = this.#listener;
-    this.#watch.rearm(0);
-    this.#cancelAcceptRest();
-    this.#cancelOrphanCheck();
-    this.#cancelGrace();
+    const { table, counters } = this, { listener } = this.#entrance;
+    this.#entrance.suspend();
+    this.#housekeeping.suspend();
     table.leaveOrphans();
     this.#channels?.suspend();
     const clients = Array.from(this.#sessions, (session) => session.suspend());
@@ -341,8 +255,7 @@ export class Server implements SessionOwner {
   /** Leaves everything to the server that has taken over. */
   #leave(): void {
     this.#stopped = Promise.resolve();
-    this.#watch.close();
-    this.#listener.close();
+    this.#entrance.close();
     this.loop[Symbol.dispose]();
     this.#channels?.abandon();
     for (const session of this.#sessions) session.abandon();
@@ -363,24 +276,8 @@ export class Server implements SessionOwner {
     this.#replication?.resume();
     this.#channels?.resume();
     for (const session of this.#sessions) session.resume();
-    this.#watch.rearm(Ready.readable);
-    this.#followOrphans(this.options.timers ?? this.system);
-  }
-
-  #followOrphans(timers: Timers): void {
-    this.#checkOrphans(timers);
-    const { orphanGraceMs = 0 } = this.options;
-    if (orphanGraceMs > 0) this.#cancelGrace = timers.after(orphanGraceMs, () => this.table.dismissOrphans());
-  }
-
-  /** What dead processes left behind, of which nobody tells: it takes looking. */
-  #checkOrphans(timers: Timers): void {
-    this.table.reapOrphans();
-    this.table.sweep();
-    this.#cancelOrphanCheck = timers.after(
-      this.options.orphanCheckMs ?? 2000,
-      () => this.#checkOrphans(timers),
-    );
+    this.#entrance.resume();
+    this.#housekeeping.resume();
   }
 
   /**
@@ -395,12 +292,9 @@ export class Server implements SessionOwner {
   }
 
   async #stop(forget: boolean): Promise<void> {
-    this.#watch.close();
-    this.#cancelAcceptRest();
-    this.#listener.close();
-    this.#cancelOrphanCheck();
+    this.#entrance.close();
+    this.#housekeeping.suspend();
     this.loop[Symbol.dispose]();
-    this.#cancelGrace();
     this.#channels?.close();
     for (const session of this.#sessions) session.abandon();
     const kept = this.keepsState && !forget;
@@ -437,36 +331,4 @@ async function startInstead(
     const inUse = error instanceof SystemError && error.code === "EADDRINUSE";
     throw inUse ? new TakeoverError(socket, reason) : error;
   }
-}
-
-async function begin(
-  options: ServerOptions,
-  host: Host,
-  system: System,
-): Promise<{ table: ChannelTable; replication: Replication | null }> {
-  const { shadowSocket, secondaryShadowSocket, shadowPatience } = options;
-  if (!shadowSocket && !secondaryShadowSocket) {
-    return { table: ChannelTable.create(host), replication: null };
-  }
-  return await startWithShadows(shadowNames(options), host, shadowPatience, system);
-}
-
-function shadowNames(options: ServerOptions): ShadowNames {
-  const { socket = DEFAULT_SOCKET, shadowSocket, secondaryShadowSocket, recovery } = options;
-  return { ...recovery, primary: shadowSocket, secondary: secondaryShadowSocket, serverSocket: socket };
-}
-
-/** Removes all message buffers of the machine: for one that runs no other server. */
-function cleanupFilesystem(host: Host): void {
-  log.info("Cleaning up filesystem...");
-  for (const name of host.listSharedMemory()) if (name.startsWith("subspace_")) host.removeSharedMemory(name);
-}
-
-/** Tells this run of this server from all others, also where the session goes on (specification, section 6). */
-function serverId(
-  host: Host,
-  pid: number,
-  { socket = DEFAULT_SOCKET, local = false }: ServerOptions,
-): string {
-  return `${local ? "local" : hostName()}.${socket}.${pid}.${host.monotonicNs()}`;
 }
