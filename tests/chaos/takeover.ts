@@ -24,9 +24,20 @@ const OWN_CHANNELS = 2;
 const faults = ["stop old", "stop new", "stop both", "kill old", "kill new"] as const;
 type Fault = typeof faults[number];
 
-/** From when on the moment of a fault is counted. */
-const moments = ["start", "hand-over", "served"] as const;
-type Moment = typeof moments[number];
+/** From when on the moment of a fault is counted: what one of the two says then; null: at once. */
+const moments = {
+  "start": null,
+  "hand-over": /Handing over to process/,
+  "commit": /Took over|going on/,
+};
+type Moment = keyof typeof moments;
+
+/** How a round ended. */
+interface Outcome {
+  readonly survivor: string;
+  /** Whether no connection has ended. */
+  readonly intact: boolean;
+}
 
 /** What `runTakeovers` saw. */
 export interface TakeoversResult {
@@ -48,7 +59,8 @@ export async function runTakeovers(
     for (let round = 0; round < rounds; round++) {
       deployment ??= await Deployment.start();
       // Each fault comes about equally often, also in few rounds.
-      const fault = faults[(round + seed) % faults.length], moment = random.pick(moments);
+      const fault = faults[(round + seed) % faults.length],
+        moment = random.pick(Object.keys(moments) as Moment[]);
       say(`round ${round + 1}: ${fault}, after ${moment}`);
       const { survivor, intact } = await deployment.round(random, fault, moment);
       say(`  ${survivor} serves${intact ? "" : ", its clients have to come back"}`);
@@ -111,28 +123,33 @@ class Deployment implements AsyncDisposable {
     return program;
   }
 
-  /** @returns Who serves in the end, and whether all connections are what they were. */
-  async round(random: Random, fault: Fault, moment: Moment): Promise<{ survivor: string; intact: boolean }> {
+  /** Lets the next server take over, and something happen meanwhile. */
+  async round(random: Random, fault: Fault, moment: Moment): Promise<Outcome> {
+    const old = this.#server, before = old.lines.length;
     const traffic = await Traffic.start(this.#socket, CLIENTS);
-    const old = this.#server, next = this.#next(TAKEOVER_MS), saidBefore = old.lines.length;
-    const said = (pattern: RegExp) => old.lines.slice(saidBefore).some((line) => pattern.test(line));
-    if (moment === "hand-over") {
-      await until("the hand-over begins", () => said(/Handing over to process/) || next.ended);
-    } else if (moment === "served") {
-      await until("somebody serves", () => said(/Handed over|going on/) || next.ended || old.ended);
+    const next = this.#next(TAKEOVER_MS);
+    const said = (pattern: RegExp) =>
+      [...old.lines.slice(before), ...next.lines].some((it) => pattern.test(it));
+    try {
+      const sign = moments[moment];
+      if (sign !== null) {
+        await until(`it comes to the ${moment}`, () => said(sign) || old.ended || next.ended);
+      }
+      await rest(random.below(moment === "start" ? 600 : 40));
+      await inflict(random, fault, old, next);
+      // Whatever happened, one of the two has to go, and the other one to serve.
+      await until("old or new ends", () => old.ended || next.ended);
+      return await this.#settle(traffic, fault, old, next);
+    } catch (error) {
+      throw new Error(`${fault} after ${moment}:\n${wordsOf(old, next)}`, { cause: error });
     }
-    await rest(random.below(moment === "start" ? 600 : 40));
-    await inflict(random, fault, old, next);
+  }
 
-    // Whatever happened, one of the two has to go, and the other one to serve.
-    await until(
-      `old or new ends (${fault} after ${moment})\n${wordsOf(old, next)}`,
-      () => old.ended || next.ended,
-    );
+  async #settle(traffic: Traffic, fault: Fault, old: Program, next: Program): Promise<Outcome> {
     const survivor = await this.#survivor(old, next);
     const tookOver = next.lines.some((line) => /Took over/.test(line));
     if (survivor === null) {
-      assert(fault.startsWith("kill"), `nobody serves, though nobody was killed\n${wordsOf(old, next)}`);
+      assert(fault.startsWith("kill"), "nobody serves, though nobody was killed");
       await traffic.abandon();
       await this.#startServer();
       await this.#server.line(/Recovered \d+ channels from primary shadow/);
@@ -140,12 +157,12 @@ class Deployment implements AsyncDisposable {
     }
     this.#server = survivor;
     if (survivor === next && !tookOver) {
-      assert.equal(fault, "kill old", `a second server was started\n${wordsOf(old, next)}`);
+      assert.equal(fault, "kill old", "a second server was started");
       await next.line(/Recovered \d+ channels from primary shadow/);
       await traffic.abandon();
       return { survivor: "new, which recovered", intact: false };
     }
-    await this.#check(traffic, wordsOf(old, next));
+    await this.#check(traffic);
     return { survivor: survivor === old ? "old" : "new", intact: true };
   }
 
@@ -159,25 +176,22 @@ class Deployment implements AsyncDisposable {
     return survivor.ended ? null : survivor;
   }
 
-  async #check(traffic: Traffic, words: string): Promise<void> {
+  async #check(traffic: Traffic): Promise<void> {
     const before = traffic.answered;
     await until(
-      `requests are answered\n${words}`,
+      "requests are answered",
       () => traffic.answered > before + 10 * CLIENTS || traffic.failures.length > 0,
     );
     await traffic.stop();
     this.answered = traffic.answered;
-    assert.deepEqual(traffic.failures, [], words);
+    assert.deepEqual(traffic.failures, []);
     const { channels } = await this.#client!.getChannelInfo();
     assert.equal(channels.length, CHANNELS + OWN_CHANNELS);
     await until(
-      `the shadow has what the server has\n${words}`,
+      "the shadow has what the server has",
       () => this.#shadow.state.channels.size === CHANNELS + OWN_CHANNELS,
     );
-    await until(
-      `fds are what they were: ${this.#fds}, not ${fdsOf(this.#server)}\n${words}`,
-      () => fdsOf(this.#server) <= this.#fds,
-    );
+    await until(`there are ${this.#fds} fds again`, () => fdsOf(this.#server) <= this.#fds);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
