@@ -82,6 +82,11 @@ export interface ConnectionState {
 
 const HEADER_BYTES = 4;
 const READ_BYTES = 64 * 1024;
+/** What all connections read to, one after the other: what came is copied from here, and few ever have as much waiting. */
+const landing = new Uint8Array(READ_BYTES);
+/** What a connection has room for once something came, at the least; and at the most when nothing waits. */
+const INPUT_BYTES_MIN = 256, INPUT_BYTES_KEPT_MAX = 4 * READ_BYTES;
+const NO_INPUT = new Uint8Array(0);
 /** How soon sending is tried again when too many fds are in flight, which no event ever ends. */
 const FDS_IN_FLIGHT_RETRY_MS = 1;
 
@@ -98,7 +103,7 @@ export class Connection implements Disposable {
   readonly #limits: Required<ConnectionLimits>;
   /** null while it is suspended. */
   #watch: Watch | null = null;
-  #input = new Uint8Array(READ_BYTES);
+  #input = NO_INPUT;
   #start = 0;
   #end = 0;
   /** Stream position of `#input[#start]`. */
@@ -151,9 +156,7 @@ export class Connection implements Disposable {
   #adopt({ pending, pendingFds, input, arrivals, outbound }: ConnectionState): void {
     if (pending !== null) this.#pending = { codec: null, message: null, bytes: pending };
     this.#frameFds.push(...pendingFds);
-    this.#input = new Uint8Array(Math.max(READ_BYTES, input.length));
-    this.#input.set(input);
-    this.#end = input.length;
+    this.#append(input);
     this.#arrivals.push(...arrivals);
     for (const { bytes, fds } of outbound) this.#put(bytes, 0, fds);
   }
@@ -311,14 +314,17 @@ export class Connection implements Disposable {
   #consume(bytes: number): void {
     this.#start += bytes;
     this.#position += bytes;
+    if (this.#start < this.#end) return;
+    this.#start = this.#end = 0;
+    // One long message is no reason to hold so much for ever.
+    if (this.#input.length > INPUT_BYTES_KEPT_MAX) this.#input = NO_INPUT;
   }
 
   /** Reads once. Returns whether anything came, the end of the stream included. */
   #fill(): boolean {
-    this.#makeRoom();
-    const received = this.system.receive(this.socket, this.#input.subarray(this.#end));
+    const received = this.system.receive(this.socket, landing);
     if (received === null) return false;
-    this.#end += received.byteLength;
+    this.#append(landing.subarray(0, received.byteLength));
     if (received.byteLength === 0) this.#ended = true;
     if (received.fds.length > 0) {
       this.#arrivals.push({ end: this.#position + this.#end - this.#start, fds: received.fds });
@@ -326,12 +332,19 @@ export class Connection implements Disposable {
     return true;
   }
 
+  #append(bytes: Uint8Array): void {
+    this.#makeRoom(bytes.length);
+    this.#input.set(bytes, this.#end);
+    this.#end += bytes.length;
+  }
+
   /** Grows with what has arrived, never with what was announced. */
-  #makeRoom(): void {
-    if (this.#start === this.#end) this.#start = this.#end = 0;
-    if (this.#input.length - this.#end >= READ_BYTES / 2) return;
-    const waiting = this.#end - this.#start;
-    const target = waiting > this.#input.length / 2 ? new Uint8Array(this.#input.length * 2) : this.#input;
+  #makeRoom(bytes: number): void {
+    if (this.#end + bytes <= this.#input.length) return;
+    const waiting = this.#end - this.#start, needed = waiting + bytes;
+    const target = needed <= this.#input.length
+      ? this.#input
+      : new Uint8Array(Math.max(needed, 2 * waiting, INPUT_BYTES_MIN));
     target.set(this.#input.subarray(this.#start, this.#end));
     this.#input = target;
     this.#start = 0;
