@@ -145,7 +145,8 @@ export class Machine {
     try {
       act();
     } catch (error) {
-      this.violated(`${process.name} throws: ${(error as Error).stack}`);
+      this.trace((error as Error).stack ?? "");
+      this.violated(`${process.name} throws: ${error}`);
     }
     for (let idle = 0, before = this.activity; idle < MICROTASKS_MAX; idle++) {
       await null;

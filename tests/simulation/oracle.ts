@@ -121,9 +121,7 @@ function checkIdsOfClients(world: World): void {
 export function checkAtRest(world: World): void {
   const { server, machine, incarnation } = world;
   if (server === null) {
-    return machine.violated(
-      `no server serves at the end: ${incarnation?.failure?.stack ?? "it does not start"}`,
-    );
+    return machine.violated(`no server serves at the end: ${incarnation?.failure ?? "it does not start"}`);
   }
   const records = new Map(Array.from(server.table.records(), (record) => [record.info.channelName, record]));
   const fail = (what: string) => machine.violated(what);
