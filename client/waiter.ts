@@ -4,7 +4,8 @@ import { monotonicMs } from "../ffi/clock.ts";
 import { drain, signal as ring } from "../ffi/eventfd.ts";
 import type { Fd } from "../ffi/fd.ts";
 import type { SleepFlag } from "../shm/doorbell.ts";
-import { reactor, Ready, type Watch } from "../ffi/reactor.ts";
+import { EventFdWatch } from "../ffi/eventfd_watch.ts";
+import { reactor, Ready } from "../ffi/reactor.ts";
 import type { Control } from "./control.ts";
 import { Sleeper, Woken } from "./sleeper.ts";
 
@@ -36,7 +37,12 @@ const LOOKS_PER_CLOCK = 8;
 const SPIN_CREDIT_MAX = 8;
 const SPIN_PROBE_EVERY = 128;
 
+/** Longer times make timers run out at once. */
+const TIMER_MS_MAX = 0x7fff_ffff;
+
 interface Pending {
+  /** By the monotonic clock, in milliseconds. */
+  readonly deadline: number;
   settle(outcome: boolean | Error): void;
 }
 
@@ -54,11 +60,13 @@ export class Waiter {
   #flag: SleepFlag;
   /** Whether the caller sleeps by means of its own. */
   #polled = false;
-  #watch: Watch | null = null;
-  #armed = false;
+  #watch: EventFdWatch | null = null;
   #sleeper: Sleeper | null = null;
   readonly #pending = new Set<Pending>();
   #breathers: (() => void)[] = [];
+  /** Runs out when somebody's time is up, or to look again; not before. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timerAt = Infinity;
   #quickWaits = 0;
   /** Grows with each wait that was over before it slept. */
   #spinCredit = SPIN_CREDIT_MAX;
@@ -87,6 +95,9 @@ export class Waiter {
   get pollFd(): number {
     if (!this.#polled) {
       this.#polled = true;
+      this.#watch?.close(); // It may have emptied the trigger.
+      this.#watch = null;
+      if (this.#isAwaited) this.#arm();
       this.#callForAttention();
     }
     return this.#fd.number;
@@ -110,7 +121,6 @@ export class Waiter {
   replace(fd: Fd, flag: SleepFlag): void {
     this.#watch?.close();
     this.#watch = null;
-    this.#armed = false;
     this.#fd.close();
     this.#fd = fd;
     this.#flag = flag;
@@ -127,17 +137,12 @@ export class Waiter {
         if (++this.#quickWaits % BREATH_EVERY !== 0) return resolve(true);
         return this.breathe().then(() => resolve(true));
       }
-      const timer = timeoutMs === Infinity ? undefined : setTimeout(() => pending.settle(false), timeoutMs);
-      const recheck = this.#recheckMs === Infinity
-        ? undefined
-        : setInterval(() => this.look(), this.#recheckMs);
       const abort = () => pending.settle(signal!.reason);
       const pending: Pending = {
+        deadline: timeoutMs === Infinity ? Infinity : monotonicMs() + timeoutMs,
         settle: (outcome) => {
           this.#pending.delete(pending);
           if (this.#pending.size === 0) this.#flag.wakeUp();
-          clearTimeout(timer);
-          clearInterval(recheck);
           extra?.close();
           signal?.removeEventListener("abort", abort);
           if (typeof outcome === "boolean") resolve(outcome);
@@ -146,6 +151,7 @@ export class Waiter {
       };
       signal?.addEventListener("abort", abort);
       this.#pending.add(pending);
+      this.#setTimer(Math.min(pending.deadline, monotonicMs() + this.#recheckMs));
       const extra = fd === undefined
         ? undefined
         : reactor().watch({ number: fd }, Ready.readable | Ready.once, () => pending.settle(false));
@@ -160,6 +166,28 @@ export class Waiter {
       ring(this.#fd.number);
       this.#arm();
     });
+  }
+
+  /**
+   * Has the timer run out at a time at the latest. It is left alone as long as it is early enough: setting one takes
+   * longer than reading a message.
+   */
+  #setTimer(at: number): void {
+    if (at >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => this.#timeUp(), Math.min(Math.ceil(at - monotonicMs()), TIMER_MS_MAX));
+  }
+
+  #timeUp(): void {
+    this.#timerAt = Infinity;
+    this.look();
+    const now = monotonicMs();
+    for (const pending of [...this.#pending]) if (!(pending.deadline > now)) pending.settle(false);
+    if (this.#pending.size === 0) return;
+    let next = now + this.#recheckMs;
+    for (const { deadline } of this.#pending) next = Math.min(next, deadline);
+    this.#setTimer(next);
   }
 
   /** Waits on this thread; timers and promises rest. Returns whether the condition holds. */
@@ -234,27 +262,30 @@ export class Waiter {
     }
   }
 
+  /** Whether anybody wants to know when the trigger is pulled. */
+  get #isAwaited(): boolean {
+    return this.#pending.size > 0 || this.#breathers.length > 0;
+  }
+
   #arm(): void {
-    if (this.#armed) return;
-    this.#armed = true;
-    if (this.#watch !== null) this.#watch.rearm(Ready.readable | Ready.once);
-    else this.#watch = reactor().watch(this.#fd, Ready.readable | Ready.once, () => this.#triggered());
+    this.#watch ??= new EventFdWatch(this.#fd, !this.#polled, () => this.#triggered());
+    this.#watch.resume();
+  }
+
+  #triggered(): void {
+    if (!this.#isAwaited) return this.#watch!.pause(); // Somebody pulls it whether asked to or not.
+    this.#breatheOut();
+    this.look();
   }
 
   #breatheOut(): void {
     for (const resolve of this.#breathers.splice(0)) resolve();
   }
 
-  #triggered(): void {
-    this.#armed = false;
-    drain(this.#fd.number);
-    this.#breatheOut();
-    this.look();
-  }
-
   /** Ends all waits: with false, or with a failure. */
   close(failure: Error | null): void {
     this.#watch?.close();
+    clearTimeout(this.#timer);
     this.#sleeper?.[Symbol.dispose]();
     this.#fd.close();
     this.#breatheOut();
