@@ -4,7 +4,8 @@ import type { Fd } from "../ffi/fd.ts";
 import { ControlBlockError, ControlBlocks } from "../shm/control_blocks.ts";
 import { Ccb } from "../shm/layout.ts";
 import type { AnswerFds } from "./answer.ts";
-import { type Control, sameMemory } from "./control.ts";
+import type { Control } from "./control.ts";
+import { sameMemory } from "./session.ts";
 
 /** What an answer says about a channel's control blocks. */
 export interface ControlBlockAnswer {

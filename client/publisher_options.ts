@@ -4,7 +4,6 @@ import { align64 } from "../shm/layout.ts";
 import type { ChecksumFunction } from "../shm/checksum.ts";
 import type { SplitBufferAllocator } from "../shm/split_memory.ts";
 import type { Codec } from "./codec.ts";
-import { requestToken } from "./request_token.ts";
 import type { RequestInit } from "./server_link.ts";
 import { checkVchanId } from "./virtual_channels.ts";
 
@@ -85,12 +84,11 @@ export function checkPublisherOptions(channel: string, options: PublisherTraits)
   checkBytes(channel, "metadataBytes", options.metadataBytes ?? 0, 0);
 }
 
-/** The request that makes a publisher known. `publisherId`: the one that the server has it by; -1 for a new one. */
+/** The request that makes a publisher known, by the id that the server has it by, or -1 for a new one. */
 export function createPublisherRequest(
   channel: string,
   options: PublisherTraits,
-  publisherId: number,
-  doorbell: boolean,
+  identity: { publisherId: number; requestToken: bigint; doorbell: boolean },
 ): RequestInit {
   const type = options.type ?? "";
   const value = {
@@ -106,7 +104,6 @@ export function createPublisherRequest(
     subscriberQueueArenaSize: BigInt(options.subscriberQueueArenaBytes ?? 0),
     checksumSize: options.checksumBytes ?? 4,
     metadataSize: options.metadataBytes ?? 0,
-    publisherId,
     maxPublishers: options.maxPublishers ?? 0,
     processId: BigInt(Deno.pid),
     maxOutstandingSlotLeases: options.maxOutstandingLeases ?? 1,
@@ -114,8 +111,7 @@ export function createPublisherRequest(
     forTunnel: options.tunnel ?? false,
     useSplitBuffers: (options.splitBuffers ?? false) !== false,
     splitBuffersOverBridge: options.splitBuffersOverBridge ?? false,
-    requestToken: publisherId < 0 ? requestToken() : 0n,
-    doorbell,
+    ...identity,
   };
   return { request: { case: "createPublisher", value } };
 }

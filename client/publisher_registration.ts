@@ -10,11 +10,13 @@ import type { ChannelCounters } from "../shm/system_control_block.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
 import { takeBlocks } from "./channel_memory.ts";
 import { ChannelParts } from "./channel_parts.ts";
-import { type Control, type Handle, quietly } from "./control.ts";
+import { type Control, quietly } from "./control.ts";
 import { ClosedError } from "./errors.ts";
+import type { Handle } from "./handles.ts";
 import type { Lease } from "./lease.ts";
 import { Peers } from "./peers.ts";
 import { createPublisherRequest, type PublisherTraits, removePublisherRequest } from "./publisher_options.ts";
+import { requestToken } from "./request_token.ts";
 import { Retirements } from "./retirements.ts";
 import type { Answer } from "./server_link.ts";
 import { Waiter } from "./waiter.ts";
@@ -42,6 +44,7 @@ export class PublisherRegistration {
   readonly #control: Control;
   readonly #options: PublisherTraits;
   readonly #handle: Handle;
+  readonly #requestToken = requestToken();
   #attached: AttachedPublisher | null = null;
   #waiter: Waiter | null = null;
   #peers = Peers.none();
@@ -60,12 +63,11 @@ export class PublisherRegistration {
       channel,
       title: `publisher on ${channel}`,
       createRequest: (keepId) =>
-        createPublisherRequest(
-          channel,
-          options,
-          keepId ? this.#attached!.publisherId : -1,
-          control.doorbell,
-        ),
+        createPublisherRequest(channel, options, {
+          publisherId: keepId ? this.#attached!.publisherId : -1,
+          requestToken: this.#requestToken,
+          doorbell: control.doorbell,
+        }),
       adopt: (answer) => this.#adopt(answer),
       removeRequest: () => {
         // What the server hears of its memory must come before: only a publisher may say it.

@@ -32,11 +32,18 @@ export interface Exchange {
   readonly oneWay?: boolean;
 }
 
+/** The process that a server is. */
+export interface ServerProcess {
+  /** Of the one that listened; 0 where it cannot be seen from here. */
+  readonly pid: number;
+  /** When that started; null where there is none any more, 0 where that is unknown. */
+  readonly start: bigint | null;
+}
+
 /** What the server said when it was connected to. */
 export interface Greeting {
   readonly answer: Answer;
-  /** The process that listened; 0 where it cannot be seen from here. */
-  readonly serverPid: number;
+  readonly server: ServerProcess;
 }
 
 /** Who is told what becomes of the link. */
@@ -69,6 +76,8 @@ export class ServerLink {
   #failure: Error | null = null;
   readonly #inFlight: Exchange[] = [];
   #waiting: Exchange[] = [];
+  /** Those that were sent to a server which did not answer. */
+  readonly #repeated = new WeakSet<Exchange>();
   #retryMs = RETRY_MS_MIN;
   #retryAt = 0;
   #cancelRetry: () => void = () => {};
@@ -123,6 +132,11 @@ export class ServerLink {
     return at >= 0;
   }
 
+  /** Takes a request back whose answer nobody wants any more, unless a server may have granted it. */
+  drop(exchange: Exchange): void {
+    if (!this.#repeated.has(exchange)) this.withdraw(exchange);
+  }
+
   /** Does what can be done now: takes answers, sends requests, notices that the server went, tries to reach it. */
   pump(): void {
     if (this.#pumping || this.#closed) return;
@@ -144,12 +158,12 @@ export class ServerLink {
     this.#cancelRetry();
     try {
       const socket = this.#system.connect(this.#socketName);
-      const { pid } = this.#system.credentials(socket);
+      const { pid } = this.#system.credentials(socket), start = this.#system.processStart(pid);
       this.#connection = new Connection(socket, {}, this.#system);
       this.#connection.onReadable = () => this.pump();
       this.#send({
         request: { request: { case: "init", value: { clientName: this.#clientName, wantExtensions: true } } },
-        settle: (outcome) => this.#greet(outcome, pid),
+        settle: (outcome) => this.#greet(outcome, { pid, start }),
         repeat: false,
       });
     } catch (error) {
@@ -165,10 +179,10 @@ export class ServerLink {
     this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS_MAX);
   }
 
-  #greet(outcome: Answer | Error, serverPid: number): void {
+  #greet(outcome: Answer | Error, server: ServerProcess): void {
     if (outcome instanceof Error) return;
     try {
-      this.#waiting.unshift(...this.#events.greeted({ answer: outcome, serverPid }));
+      this.#waiting.unshift(...this.#events.greeted({ answer: outcome, server }));
       this.#greetedAt = this.#system.monotonicMs();
       this.#failure = null;
     } catch (error) {
@@ -226,7 +240,9 @@ export class ServerLink {
     const killed = reason instanceof CutOffError && ++this.#cutOff <= CUT_OFF_MAX;
     const hopeless = reason instanceof ProtocolError && !killed;
     const repeat = (exchange: Exchange) => exchange.repeat && !hopeless;
-    this.#waiting.unshift(...unanswered.filter(repeat));
+    const repeated = unanswered.filter(repeat);
+    for (const exchange of repeated) this.#repeated.add(exchange);
+    this.#waiting.unshift(...repeated);
     this.#retryLater();
     for (const exchange of unanswered) if (!repeat(exchange)) exchange.settle(reason);
     this.#events.lost(reason);

@@ -3,7 +3,6 @@
 import type { ChecksumFunction } from "../shm/checksum.ts";
 import type { SplitBufferMapper } from "../shm/split_memory.ts";
 import type { Codec } from "./codec.ts";
-import { requestToken } from "./request_token.ts";
 import type { RequestInit } from "./server_link.ts";
 import { checkVchanId } from "./virtual_channels.ts";
 
@@ -72,17 +71,15 @@ export function checkSubscriberOptions<Value>(channel: string, options: Subscrib
   checkVchanId(channel, options);
 }
 
-/** The request that makes a subscriber known. `subscriberId`: the one that the server has it by; -1 for a new one. */
+/** The request that makes a subscriber known, by the id that the server has it by, or -1 for a new one. */
 export function createSubscriberRequest<Value>(
   channel: string,
   options: SubscriberOptions<Value>,
-  subscriberId: number,
-  doorbell: boolean,
+  identity: { subscriberId: number; requestToken: bigint; doorbell: boolean },
 ): RequestInit {
   const { type = "", maxActiveMessages = 1, maxSubscribers = 0 } = options;
   const value = {
     channelName: channel,
-    subscriberId,
     isReliable: options.reliable ?? false,
     type: typeof type === "string" ? new TextEncoder().encode(type) : type,
     maxActiveMessages,
@@ -92,8 +89,7 @@ export function createSubscriberRequest<Value>(
     processId: BigInt(Deno.pid),
     maxSubscribers,
     forTunnel: options.tunnel ?? false,
-    requestToken: subscriberId < 0 ? requestToken() : 0n,
-    doorbell,
+    ...identity,
   };
   return { request: { case: "createSubscriber", value } };
 }

@@ -9,10 +9,12 @@ import { type AnswerBody, openAnswer } from "./answer.ts";
 import { takeBlocks } from "./channel_memory.ts";
 import { ChannelParts } from "./channel_parts.ts";
 import { bytesCodec, type Codec } from "./codec.ts";
-import { type Control, type Handle, quietly } from "./control.ts";
+import { type Control, quietly } from "./control.ts";
 import { ClosedError } from "./errors.ts";
+import type { Handle } from "./handles.ts";
 import type { Message } from "./message.ts";
 import { Peers } from "./peers.ts";
+import { requestToken } from "./request_token.ts";
 import type { Answer, RequestInit } from "./server_link.ts";
 import {
   createSubscriberRequest,
@@ -48,6 +50,7 @@ export class SubscriberRegistration<Value> {
   readonly #control: Control;
   readonly #options: SubscriberOptions<Value>;
   readonly #handle: Handle;
+  readonly #requestToken = requestToken();
   #attached: AttachedSubscriber<Value> | null = null;
   /** Memory of a server that is gone, with messages that the user still holds. */
   readonly #outdated = new Set<AttachedSubscriber<Value>>();
@@ -138,8 +141,11 @@ export class SubscriberRegistration<Value> {
   }
 
   #createRequest(keepId: boolean): RequestInit {
-    const subscriberId = keepId ? this.#attached!.subscriberId : -1;
-    return createSubscriberRequest(this.channel, this.#options, subscriberId, this.#control.doorbell);
+    return createSubscriberRequest(this.channel, this.#options, {
+      subscriberId: keepId ? this.#attached!.subscriberId : -1,
+      requestToken: this.#requestToken,
+      doorbell: this.#control.doorbell,
+    });
   }
 
   #adopt(answer: Answer): boolean {

@@ -6,6 +6,7 @@
 import { monotonicMs, monotonicNs } from "./clock.ts";
 import type { Fd } from "./fd.ts";
 import { type Received, receiveMessage, sendMessage } from "./message.ts";
+import { processStart } from "./process.ts";
 import { reactor, type ReadyCallback, type Watch } from "./reactor.ts";
 import {
   accept,
@@ -26,6 +27,8 @@ export interface Timers {
 export interface System extends Timers {
   /** Of this process. */
   readonly pid: number;
+  /** See `processStart`. */
+  processStart(pid: number): bigint | null;
   /** See `listenAbstract`. */
   listen(name: string): Fd;
   /** See `connectAbstract`. */
@@ -51,6 +54,7 @@ export interface System extends Timers {
 /** The one that this process runs on. */
 export const operatingSystem: System = {
   pid: Deno.pid,
+  processStart,
   listen: listenAbstract,
   connect: connectAbstract,
   accept,

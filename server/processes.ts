@@ -34,11 +34,18 @@ export function hasEnded(host: Host, { processId, processStart, pidNamespace }: 
 
 /**
  * Whether a user waits for its client, and that may be this one. An id that a client still has from before may be
- * another's by now: it belongs to the process that it was given to, as far as that is known.
+ * another's by now: it belongs to the process that it was given to, and was created by requests with that token, as far
+ * as either is known.
  */
-export function isOrphanOf(host: Host, user: User, { pid, isServer }: Client): boolean {
+export function isOrphanOf(
+  host: Host,
+  user: User,
+  { pid, isServer }: Client,
+  token: bigint,
+): boolean {
   if (user.client !== null) return false;
-  const { processId, pidNamespace } = user.record.info;
+  const { processId, pidNamespace, requestToken } = user.record.info;
+  if (token !== 0n && requestToken !== 0n && token !== requestToken) return false;
   if (isServer || processId === 0n || pid === 0 || processId === BigInt(pid)) return true;
   return pidNamespace !== 0n && pidNamespace !== host.pidNamespace;
 }

@@ -200,9 +200,10 @@ function findOrphan(
 ): Publisher | null {
   if (channel === null) return null;
   const { publishers } = channel, { publisherId, requestToken } = request;
-  if (publisherId < 0) return findGranted(publishers.values(), requestToken);
   const publisher = publishers.get(publisherId);
-  return publisher !== undefined && isOrphanOf(table.host, publisher, client) ? publisher : null;
+  if (publisher !== undefined && isOrphanOf(table.host, publisher, client, requestToken)) return publisher;
+  // One that is unknown by its id got another one, from a server that died before it could say so.
+  return findGranted(publishers.values(), requestToken);
 }
 
 function reclaim(

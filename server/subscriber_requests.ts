@@ -104,7 +104,8 @@ function comeBack(
 ): Answer {
   const subscriber = channel?.subscribers.get(id);
   if (
-    subscriber === undefined || (subscriber.client !== client && !isOrphanOf(table.host, subscriber, client))
+    subscriber === undefined ||
+    (subscriber.client !== client && !isOrphanOf(table.host, subscriber, client, request.requestToken))
   ) {
     throw requestError("INTERNAL", "Invalid user id");
   }

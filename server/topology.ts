@@ -117,7 +117,7 @@ export function checkType(channelName: string, known: Uint8Array, type: Uint8Arr
 /** Checks that nobody but its own client removes a user. */
 export function checkOwner({ host }: ChannelTable, user: User, asking: Client): void {
   const { client, kind, id, channel } = user;
-  if (client === asking || isOrphanOf(host, user, asking)) return;
+  if (client === asking || isOrphanOf(host, user, asking, 0n)) return;
   throw requestError(
     "PERMISSION_DENIED",
     `${kind} ${id} on channel ${channel.name} belongs to another client`,

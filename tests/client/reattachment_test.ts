@@ -1,7 +1,9 @@
 /** A server that goes and comes back: with its shadow's help nobody notices, without it everybody is told. */
 
 import assert from "node:assert/strict";
+import { Control } from "../../client/control.ts";
 import { createEventFd } from "../../ffi/eventfd.ts";
+import { operatingSystem } from "../../ffi/system.ts";
 import { Client, ClosedError, type ConnectionChange, RequestError } from "../../mod.ts";
 import { Server } from "../../server/server.ts";
 import { Shadow } from "../../shadow/shadow.ts";
@@ -309,9 +311,56 @@ Deno.test("who cannot be created again is told so, at each use; a new session is
     assert.throws(() => subscriber.wait(), RequestError);
     await subscriber.close();
     assert.deepEqual(asked, [-1, -1]);
+    const [token, again] = server.requests.flatMap(({ case: kind, value }) =>
+      kind === "createSubscriber" ? [value.requestToken] : []
+    );
+    assert(token !== 0n && token === again, "it may have been granted before");
     const change = changes.at(-1);
     assert(change?.state === "attached");
     assert.deepEqual([change.recreated, change.failed.map(({ channel }) => channel)], [[], ["/a"]]);
+  }));
+
+Deno.test("a server with the process id of another is told from it by when it started", () =>
+  withBalancedFds(async () => {
+    using scb = SystemControlBlock.create();
+    using server = new FakeServer((request) => {
+      if (request.case !== "init") return { response: { case: "createSubscriber", value: {} } };
+      const value = { sessionId: 1n, scbFdIndex: 0 };
+      return { response: { case: "init", value }, fds: [scb.fd.duplicate()] };
+    });
+    const starts = [1n, 2n, 2n, 0n, null], claims: boolean[] = [];
+    const control = new Control({
+      socket: server.socket,
+      name: "",
+      requestTimeoutMs: 10_000,
+      doorbell: false,
+      onConnectionChange: () => {},
+      system: {
+        ...operatingSystem,
+        credentials: () => ({ pid: 4711, uid: 0, gid: 0 }),
+        processStart: () => starts[server.connections.length],
+      },
+    });
+    await control.start(10_000);
+    await control.create({
+      channel: "/a",
+      title: "subscriber to /a",
+      createRequest: (keepId) => {
+        claims.push(keepId);
+        return { request: { case: "createSubscriber", value: {} } };
+      },
+      adopt: () => true,
+      removeRequest: () => ({ request: { case: "removeSubscriber", value: {} } }),
+      release: () => {},
+      fail: () => {},
+    });
+    while (server.connections.length < starts.length) {
+      const before = control.reattachments;
+      server.connections.at(-1)!.close();
+      await eventually("the client is back", () => control.reattachments > before);
+    }
+    control.abort();
+    assert.deepEqual(claims, [false, true, false, false, false], "one that may be the same has forgotten it");
   }));
 
 Deno.test("a callback that throws does not stop the re-attachment", () =>

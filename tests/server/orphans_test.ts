@@ -287,6 +287,29 @@ dynastyTest("a request that was granted and not answered makes no second user", 
   );
 });
 
+dynastyTest(
+  "an id that somebody else has by now is not given to who says another number",
+  async (dynasty) => {
+    using client = await RawClient.connect(dynasty.socket);
+    const publisher = { numSlots: 16, requestToken: 5n }, subscriber = { requestToken: 6n };
+    const { publisherId } = await client.createPublisher("c", publisher);
+    const { subscriberId } = await client.createSubscriber("c", subscriber);
+    await dynasty.succeed();
+    using again = await RawClient.connect(dynasty.socket);
+    const other = await again.createPublisher("c", { ...publisher, publisherId, requestToken: 7n });
+    assert.notEqual(other.publisherId, publisherId);
+    const refused = await again.createSubscriber("c", { subscriberId, requestToken: 8n });
+    assert.match(refused.error, /Invalid user id/);
+    // One whose id the server does not know is found by its number all the same.
+    const found = await again.createPublisher("c", { ...publisher, publisherId: 100 });
+    assert.equal(found.publisherId, publisherId);
+    assert.equal(
+      (await again.createSubscriber("c", { ...subscriber, subscriberId })).subscriberId,
+      subscriberId,
+    );
+  },
+);
+
 dynastyTest("requests that say no number are never taken for one that came before", async (dynasty) => {
   using client = await RawClient.connect(dynasty.socket);
   await client.createPublisher("c", { numSlots: 16 });

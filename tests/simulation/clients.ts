@@ -53,6 +53,9 @@ export abstract class ClientActor {
 /** The control plane of our client. */
 export class OurClient extends ClientActor {
   readonly control: Control;
+  #requestTokens = 0;
+  /** By the request token of what it has removed, the server at that time. */
+  readonly removed = new Map<bigint, number>();
 
   constructor(machine: Machine, name: string, socket: string, events: HandleEvents) {
     super(machine, name, events);
@@ -79,7 +82,9 @@ export class OurClient extends ClientActor {
   }
 
   create(wish: Wish): void {
-    const handle = new SimulatedHandle(wish, this.process.pid, this.events);
+    const { pid } = this.process;
+    const requestToken = BigInt(pid) << 32n | BigInt(++this.#requestTokens);
+    const handle = new SimulatedHandle(wish, pid, requestToken, this.events);
     this.track(
       `create ${handle.title}`,
       this.control.create(handle).then(() => {
@@ -90,6 +95,7 @@ export class OurClient extends ClientActor {
 
   remove(handle: SimulatedHandle): void {
     this.handles.delete(handle);
+    this.removed.set(handle.requestToken, this.events.incarnation?.number ?? 0);
     this.track(`remove ${handle.title}`, this.control.remove(handle));
     handle.release();
   }
@@ -133,7 +139,7 @@ export class LateClient extends ClientActor {
   }
 
   create(wish: Wish): void {
-    const handle = new SimulatedHandle(wish, this.process.pid, this.events);
+    const handle = new SimulatedHandle(wish, this.process.pid, 0n, this.events);
     const work = this.#request(() => handle.createRequest(false)).then((answer) => {
       handle.adopt(answer);
       this.handles.add(handle);

@@ -2,7 +2,7 @@
 
 import { closeAll, type Fd } from "../../ffi/fd.ts";
 import { openAnswer } from "../../client/answer.ts";
-import type { Handle } from "../../client/control.ts";
+import type { Handle } from "../../client/handles.ts";
 import type { Answer, RequestInit } from "../../client/server_link.ts";
 import type { OpenFile, VirtualFd } from "./files.ts";
 
@@ -18,6 +18,8 @@ export interface Wish {
 
 /** Told when the server has answered. */
 export interface HandleEvents {
+  /** The server that lives, or was the last to. */
+  readonly incarnation: { readonly number: number } | null;
   /** @param kept Whether it has the id and the memory that it had; null the first time. */
   adopted(handle: SimulatedHandle, kept: boolean | null): void;
   failed(handle: SimulatedHandle, reason: Error): void;
@@ -35,7 +37,13 @@ export class SimulatedHandle implements Handle {
   removed = false;
   failed = false;
 
-  constructor(readonly wish: Wish, readonly pid: number, private readonly events: HandleEvents) {}
+  /** @param requestToken Of all requests to create it; 0 for a client that has none. */
+  constructor(
+    readonly wish: Wish,
+    readonly pid: number,
+    readonly requestToken: bigint,
+    private readonly events: HandleEvents,
+  ) {}
 
   get channel(): string {
     return this.wish.channelName;
@@ -57,8 +65,8 @@ export class SimulatedHandle implements Handle {
 
   createRequest(keepId: boolean): RequestInit {
     const { kind, channelName, mux, reliable, notifyRetirement, queue } = this.wish;
-    const id = keepId ? this.id : -1;
-    const common = { channelName, mux, vchanId: -1, isReliable: reliable, processId: BigInt(this.pid) };
+    const { requestToken } = this, id = keepId ? this.id : -1, processId = BigInt(this.pid);
+    const common = { channelName, mux, vchanId: -1, isReliable: reliable, processId, requestToken };
     if (kind === "subscriber") {
       const value = { ...common, subscriberId: id, maxActiveMessages: 1, subscriberQueueSize: queue ? 4 : 0 };
       return { request: { case: "createSubscriber", value } };

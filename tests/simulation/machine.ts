@@ -115,6 +115,10 @@ export class Machine {
     return this.processes.find((process) => process.alive && process.pid === pid);
   }
 
+  #startOf(pid: number): bigint | null {
+    return this.#living(pid) === undefined ? null : BigInt(pid);
+  }
+
   #watchProcess(watcher: Process, pid: number, ended: () => void): Disposable | null {
     const watched = this.#living(pid);
     if (watched === undefined || !this.kernel.watchesProcesses) return null;
@@ -211,6 +215,7 @@ export class Machine {
   system(process: Process): System {
     return {
       pid: process.pid,
+      processStart: (pid) => this.#startOf(pid),
       listen: (name) => this.#listen(process, name),
       connect: (name) => this.#connect(process, name),
       accept: (listener) => this.#accept(process, listener),
@@ -243,7 +248,7 @@ export class Machine {
       groupId: 0,
       monotonicNs: () => this.#monotonicNs(),
       pidNamespace: 1n,
-      processStart: (pid) => this.#living(pid) === undefined ? null : BigInt(pid),
+      processStart: (pid) => this.#startOf(pid),
       watchProcess: (pid, ended) => this.#watchProcess(process, pid, ended),
       createMemory: (_name, byteLength) => {
         const file = this.#file((id) => new MemoryFile(id, memory.allocate(byteLength), byteLength));

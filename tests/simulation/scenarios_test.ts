@@ -7,6 +7,8 @@ import { Machine } from "./machine.ts";
 import { Run } from "./simulation.ts";
 import { World, type WorldTraits } from "./world.ts";
 
+const SEEDS = 12;
+
 const TRAITS: WorldTraits = {
   referenceShadows: [false, false],
   lateClients: [],
@@ -28,10 +30,10 @@ function scenario(
   name: string,
   traits: Partial<WorldTraits>,
   socketBytes: number,
-  act: (run: Run, world: World, machine: Machine) => Promise<void>,
+  act: (run: Run, world: World, seed: number) => Promise<void>,
 ): void {
   Deno.test(name, async () => {
-    for (let seed = 1; seed <= 10; seed++) {
+    for (let seed = 1; seed <= SEEDS; seed++) {
       const machine = new Machine(
         seed,
         () => ({ socketBytes, shortTransfers: 0, watchesProcesses: true }),
@@ -42,7 +44,7 @@ function scenario(
         for (const shadow of world.shadows) await shadow.start();
         await world.startServer();
         await run.until("the server serves", () => world.server !== null);
-        await act(run, world, machine);
+        await act(run, world, seed);
         await run.rest();
         assert.equal(machine.violation, null, `seed ${seed}`);
       } finally {
@@ -78,3 +80,35 @@ scenario(
     assert(world.recreated > 0, "the scenario does not meet what it is about");
   },
 );
+
+for (const close of [false, true]) {
+  scenario(
+    `a renewal that a server granted before it died is found again, ${
+      close ? "and removed" : "not made twice"
+    }`,
+    { referenceShadows: [false] },
+    20_000,
+    async (run, world, seed) => {
+      await world.startClient(false);
+      const [client] = world.clients, [shadow] = world.shadows;
+      client.create(WISH);
+      await run.until("it has a publisher", () => client.handles.size === 1);
+      // The next server knows nothing of it.
+      world.incarnation!.process.kill();
+      shadow.process.kill();
+      await shadow.start();
+      await world.startServer();
+      await run.until("the next server serves", () => world.server !== null);
+      const second = world.incarnation!.process;
+      const isAsked = () =>
+        [...second.fds].some(({ file }) => file instanceof SocketFile && file.inboxBytes > 35);
+      await run.until("it is asked for the publisher", isAsked);
+      // At each of the calls in which it makes one, tells the shadow, and answers.
+      second.fuse = seed;
+      await run.until("it has done so, or is dead", () => !second.alive || !isAsked());
+      second.kill();
+      await run.until("the client knows", () => !client.attached);
+      if (close) { for (const handle of client.handles) client.remove(handle); }
+    },
+  );
+}

@@ -68,8 +68,6 @@ export class World implements HandleEvents {
   recreated = 0;
   acknowledged = 0;
   kills = 0;
-  /** Users that nobody has claimed at the end, though their process lives. */
-  unclaimed = 0;
 
   constructor(readonly machine: Machine, readonly traits: WorldTraits) {
     this.shadows = traits.referenceShadows.map((reference, i) =>

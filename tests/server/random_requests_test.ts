@@ -1,6 +1,7 @@
 /**
  * The table under random requests from a seed: whatever clients ask for, in whatever order, its invariants hold, and
- * a shadow that is told of each change knows the same as the table.
+ * a shadow that is told of each change knows the same as the table. The simulation of whole deployments asks for less:
+ * no client buffers, no types, nothing that is refused.
  */
 
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
@@ -15,6 +16,7 @@ import { answer } from "../../server/requests.ts";
 import { Client } from "../../server/users.ts";
 import type { ShadowEventInit } from "../../wire/shadow_link.ts";
 import type { ChannelRecord, StateDump } from "../../wire/state_dump.ts";
+import { Random } from "../chaos/random.ts";
 import { withBalancedFds } from "../open_fds.ts";
 
 const SEEDS = 12;
@@ -22,25 +24,7 @@ const STEPS = 400;
 
 type RequestInit = NonNullable<MessageInitShape<typeof RequestSchema>["request"]>;
 
-/** Numbers that look random, and are the same for the same seed. */
-class Dice {
-  #state: number;
-
-  constructor(seed: number) {
-    this.#state = seed * 2654435761 >>> 0;
-  }
-
-  below(limit: number): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(this.#state ^ this.#state >>> 15, this.#state | 1);
-    t ^= t + Math.imul(t ^ t >>> 7, t | 61);
-    return ((t ^ t >>> 14) >>> 0) % limit;
-  }
-
-  pick<T>(values: readonly T[]): T {
-    return values[this.below(values.length)];
-  }
-
+class Dice extends Random {
   chance(percent: number): boolean {
     return this.below(100) < percent;
   }
