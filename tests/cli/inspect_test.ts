@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { linesOf } from "../../cli/inspect/publish.ts";
 import { ExitCode } from "../../cli/exit_codes.ts";
-import { sessionsOf } from "../deployment.ts";
+import { sessionsOf, until } from "../deployment.ts";
 import { inRepository, mayRun, Program, uniqueSocket } from "../program.ts";
 import { removeTraces } from "../traces.ts";
 
@@ -137,10 +137,10 @@ test("verbs that need a channel say which one may be meant", () =>
 test("what one publishes another one sees in tail, with nobody subscribed", () =>
   withSystem(async (server, shadow) => {
     // Holds the channel open: it goes with its last user.
-    await using holder = Program.deno("tests/peers/sub.ts", [`--socket=${server}`, "--channel=/said"]);
+    await using _holder = Program.deno("tests/peers/sub.ts", [`--socket=${server}`, "--channel=/said"]);
     const channelIsThere = async () =>
       (await inspect(["channels", `--socket=${shadow}`])).out.includes("/said");
-    while (!await channelIsThere()) assert(holder.pid > 0);
+    await until("/said is there", channelIsThere);
     const first = await inspect(["publish", "/said", `--server=${server}`], "before\n");
     assert.deepEqual(first, { code: 0, out: "Published 1 message, 6 B\n", error: "" });
     await using tail = Program.deno("cli/inspect.ts", [
@@ -163,21 +163,25 @@ test("what was recorded is replayed, a damaged recording as far as it is good", 
     const file = await Deno.makeTempFile();
     const files = ["--allow-ffi", `--allow-read=${file}`, `--allow-write=${file}`];
     await using reader = Program.deno("tests/peers/sub.ts", [`--socket=${server}`, "--channel=/said"]);
+    const users = async () => (await inspect(["users", `--socket=${shadow}`, "--json"])).out;
+    const areThere = async (count: number) =>
+      JSON.parse(await users()).users.filter(({ channel }: { channel: string }) => channel === "/said")
+        .length >= count;
+    // What is to be recorded must be there first.
+    await until("the reader is there", () => areThere(1));
     await using record = Program.deno(
       "cli/inspect.ts",
-      ["record", "/said", file, `--socket=${shadow}`, "--subscribe", "--count=3", "--timeout=30s"],
+      ["record", "/said", file, `--socket=${shadow}`, "--subscribe", "--count=3", "--timeout=5m"],
       files,
     );
     try {
       const publish = (text: string) => inspect(["publish", "/said", `--server=${server}`], text);
-      const users = async () => (await inspect(["users", `--socket=${shadow}`, "--json"])).out;
-      const isThere = async () =>
-        JSON.parse(await users()).users.filter(({ channel }: { channel: string }) => channel === "/said")
-          .length;
-      while (await isThere() < 2) assert(record.pid > 0 && reader.pid > 0);
-      while (!record.lines.some((line) => line.startsWith("Recorded"))) {
+      await until("both are there", () => areThere(2));
+      await until("three are recorded", async () => {
+        if (record.lines.some((line) => line.startsWith("Recorded"))) return true;
         assert.equal((await publish("one\ntwo\nthree\n")).code, 0);
-      }
+        return false;
+      });
       assert.match(record.lines.at(-1)!, /^Recorded 3 messages, /);
       const replay = (...more: string[]) =>
         inspect(["replay", file, `--server=${server}`, ...more], "", files);
