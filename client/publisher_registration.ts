@@ -262,6 +262,8 @@ export class PublisherRegistration {
 
   #setPeers(attached: AttachedPublisher, peers: Peers, seenUpdates: number): void {
     attached.end.setSubscriberTriggers(peers.triggers);
+    // Who says when it sleeps is of ours.
+    attached.end.trustSubscribers(peers.triggers.map(({ sleeperId }) => sleeperId), seenUpdates);
     attached.end.setRetirementPipes(peers.pipeNumbers);
     this.#peers[Symbol.dispose]();
     this.#peers = peers;
@@ -306,6 +308,7 @@ export class PublisherRegistration {
         const { subTriggerFdIndexes, subTriggerSleepers, retirementFdIndexes } = body;
         const peers = Peers.take(fds, subTriggerFdIndexes, subTriggerSleepers, retirementFdIndexes);
         this.#setPeers(attached, peers, updates);
+        this.#waiter?.look();
       })
     );
   }

@@ -4,6 +4,7 @@
 export interface CoreExports {
   claimUnreliable(publisher: number): number;
   claimReliable(publisher: number, withoutSubscribers: number): number;
+  endDoubts(publisher: number): void;
   assignBuffer(publisher: number, slotAddress: number): void;
   beginPublish(publisher: number, size: number, activation: number): void;
   endPublish(publisher: number, size: number, activation: number): void;

@@ -1,6 +1,6 @@
 /** The publishing end of a channel on mapped memory, without any server (specification, sections 5.2 to 5.6). */
 
-import { clockInto } from "../ffi/clock.ts";
+import { clockInto, monotonicMs } from "../ffi/clock.ts";
 import { arena } from "./arena.ts";
 import { MessageBuffers } from "./buffers.ts";
 import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
@@ -50,8 +50,18 @@ export class LeaseError extends Error {
   override readonly name = "LeaseError";
 }
 
+/**
+ * So long it counts for nothing that all bits of a subscriber are clear that may be in its first read, which takes
+ * microseconds, and of which nothing else is known (`shm/core/reuse.ts`).
+ */
+const DOUBT_MS = 100;
+
 /** Words of the prefix that publishing writes; the first one is the bridges' scratch. */
 const PREFIX_WORDS = Prefix.fixedBytes / 4;
+
+function add(bits: Uint8Array, id: number): void {
+  if (id >= 0 && id < Limit.users) bits[id >> 3] |= 1 << (id & 7);
+}
 
 /**
  * Publishes messages.
@@ -83,6 +93,8 @@ export class PublishingEnd implements Disposable {
   readonly #ringer: Ringer;
   readonly #autoFlush: boolean;
   #unflushed = false;
+  /** Since when it got no slot only because of such subscribers; 0: it does not. */
+  #doubtsSince = 0;
   #disposed = false;
 
   /**
@@ -365,11 +377,30 @@ export class PublishingEnd implements Disposable {
    * @param numSubUpdates The counter's value before the server was asked: what it said holds for no later one.
    */
   setUnreliableSubscribers(ids: Iterable<number>, numSubUpdates: number): void {
-    const exempt = new Uint8Array(this.#arena.buffer, this.#struct + PublisherStruct.exempt, Limit.users / 8);
+    const exempt = this.#idSet(PublisherStruct.exempt);
     exempt.fill(0);
-    for (const id of ids) if (id >= 0 && id < Limit.users) exempt[id >> 3] |= 1 << (id & 7);
+    for (const id of ids) add(exempt, id);
     this.#u32[this.#word + PublisherStruct.exemptStamp / 4] = numSubUpdates;
     this.#u32[this.#word + PublisherStruct.exemptKnown / 4] = 1;
+  }
+
+  /**
+   * Tells which subscribers are of ours, and so never clear the bits of messages that they have not read: whether the
+   * others have read, a reliable publisher finds out (`shm/core/reuse.ts`).
+   *
+   * @param numSubUpdates The counter's value before the server was asked: what it said holds for no later one.
+   */
+  trustSubscribers(ids: Iterable<number>, numSubUpdates: number): void {
+    const u32 = this.#u32, stamp = this.#word + PublisherStruct.trustStamp / 4;
+    const trusted = this.#idSet(PublisherStruct.trusted);
+    if (u32[stamp] !== numSubUpdates) trusted.fill(0);
+    for (const id of ids) add(trusted, id);
+    u32[stamp] = numSubUpdates;
+  }
+
+  /** A bitset of users in the struct. */
+  #idSet(field: number): Uint8Array {
+    return new Uint8Array(this.#arena.buffer, this.#struct + field, Limit.users / 8);
   }
 
   /** Gives the slot back that it holds, and unmaps the buffers. Before the server is asked to remove the publisher. */
@@ -466,7 +497,18 @@ export class PublishingEnd implements Disposable {
       ? this.#core.claimReliable(this.#struct, withoutSubscribers ? 1 : 0)
       : this.#core.claimUnreliable(this.#struct);
     if (outcome >= 0) this.#noteForcedReuse();
+    else if (this.#u32[this.#word + PublisherStruct.doubts / 4] !== 0) return this.#doubt(withoutSubscribers);
+    this.#doubtsSince = 0;
     return outcome >= 0;
+  }
+
+  /** There would be a slot, if nobody is in its first read. */
+  #doubt(withoutSubscribers: boolean): boolean {
+    const now = monotonicMs();
+    if (this.#doubtsSince === 0) this.#doubtsSince = now;
+    if (now - this.#doubtsSince < DOUBT_MS) return false;
+    this.#core.endDoubts(this.#struct);
+    return this.#claim(withoutSubscribers);
   }
 
   #send(byteLength: number, activation: number): void {

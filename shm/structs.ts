@@ -44,7 +44,7 @@ export const RingerStruct = {
 
 /** A publisher. */
 export const PublisherStruct = {
-  bytes: 448,
+  bytes: 576,
   channel: 0,
   id: 4,
   /** i32. */
@@ -79,6 +79,23 @@ export const PublisherStruct = {
   nextVictim: 392,
   /** Whether slots that everybody has read are taken before those that were never used. */
   preferRetired: 396,
+  /**
+   * When subscribers came or went last, as a reliable publisher has noticed it: num_sub_updates; how many there were, in
+   * the bitset and by num_subs; whether it trusts them all; and (u64 each) the next ordinal then, and those at the last look at which it trusted all:
+   * before they came or went, and ever.
+   */
+  epochStamp: 400,
+  epochSubscribers: 404,
+  since: 408,
+  before: 416,
+  looked: 424,
+  trustsAll: 436,
+  /** Subscribers whose available bits are clear only if they have read (1024 bits), and num_sub_updates of that. */
+  trustStamp: 432,
+  trusted: 440,
+  /** Whether it got no slot only because of subscribers that it does not trust. */
+  doubts: 568,
+  epochNumSubs: 572,
 } as const;
 
 /** A subscriber. */

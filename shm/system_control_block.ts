@@ -98,10 +98,14 @@ export class ChannelCounters {
     this.#add(Scb.numPubUpdates, 1);
   }
 
-  /** Counts a subscriber that came (+1) or went (-1). */
+  /**
+   * Counts a subscriber that came (+1) or went (-1). There is no moment at which there seem to be more unreliable ones:
+   * with one that is reliable, publishers go by other signs then.
+   */
   countSubscriber(change: 1 | -1, reliable: boolean): void {
+    if (reliable && change > 0) this.#add(Scb.numReliableSubs, change);
     this.#add(Scb.numSubs, change);
-    if (reliable) this.#add(Scb.numReliableSubs, change);
+    if (reliable && change < 0) this.#add(Scb.numReliableSubs, change);
     this.#add(Scb.numSubUpdates, 1);
   }
 

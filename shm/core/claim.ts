@@ -1,29 +1,11 @@
 // How a publisher gets a slot (specification, sections 5.2 to 5.4).
 
-import { clearBit, clearWasSet, isEmpty, isSet, nextSet } from "./bitset";
-import {
-  announcedMark,
-  availableOf,
-  BOTH_COUNTS,
-  ccbOf,
-  nobodyPublishes,
-  numSubscribers,
-  numSubscriberWords,
-  OWNED,
-  refsVchan,
-  slotAt,
-  subscriberWord,
-  vchanOfSubscriber,
-  vchansMatch,
-  withdraw,
-} from "./channel";
+import { clearBit, clearWasSet, isEmpty, nextSet } from "./bitset";
+import { BOTH_COUNTS, ccbOf, OWNED, slotAt, withdraw } from "./channel";
 import {
   BCB_REFS,
   CCB_FREE_SLOTS_EXHAUSTED,
-  CCB_ORDINALS,
-  CCB_TOTAL_MESSAGES,
   CHANNEL_STRUCT_BCB,
-  CHANNEL_STRUCT_COUNTERS,
   CHANNEL_STRUCT_FREE,
   CHANNEL_STRUCT_NUM_SLOTS,
   CHANNEL_STRUCT_RETIRED,
@@ -34,9 +16,7 @@ import {
   OUTCOME_NONE,
   PUBLISHER_STRUCT_BUFFER_INDEX,
   PUBLISHER_STRUCT_CHANNEL,
-  PUBLISHER_STRUCT_EXEMPT,
-  PUBLISHER_STRUCT_EXEMPT_KNOWN,
-  PUBLISHER_STRUCT_EXEMPT_STAMP,
+  PUBLISHER_STRUCT_DOUBTS,
   PUBLISHER_STRUCT_FORCED,
   PUBLISHER_STRUCT_ID,
   PUBLISHER_STRUCT_NEXT_VICTIM,
@@ -48,15 +28,8 @@ import {
   PUBLISHER_STRUCT_TUNNEL,
   PUBLISHER_STRUCT_VCHAN,
   PUBLISHER_STRUCT_VICTIMS,
-  SCB_NUM_RELIABLE_SUBS,
-  SCB_NUM_SUB_UPDATES,
-  SCB_NUM_SUBS,
   SLOT_BUFFER_INDEX,
   SLOT_BYTES,
-  SLOT_FLAG_SEEN,
-  SLOT_FLAG_SEEN_BY_RELIABLE,
-  SLOT_FLAGS,
-  SLOT_MARK_FLAGS,
   SLOT_ORDINAL,
   SLOT_TIMESTAMP,
   SLOT_VCHAN,
@@ -65,6 +38,7 @@ import {
   SNAPSHOT_ENTRY_ORDINAL,
   SNAPSHOT_ENTRY_SLOT,
 } from "./offsets";
+import { mayReuse, noteSubscribers } from "./reuse";
 import { sortSnapshot } from "./snapshot";
 
 // A candidate that is lost to another process is replaced by the next; so many times in a row it never is.
@@ -195,8 +169,9 @@ export function claimUnreliable(publisher: u32): i32 {
 export function claimReliable(publisher: u32, withoutSubscribers: u32): i32 {
   const channel = load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL);
   const vchan = load<i32>(publisher, PUBLISHER_STRUCT_VCHAN);
-  if (!withoutSubscribers && numSubscribers(channel, vchan) <= 0) return OUTCOME_NO_SUBSCRIBERS;
-  const retired = load<u32>(channel, CHANNEL_STRUCT_RETIRED);
+  store<u32>(publisher, 0, PUBLISHER_STRUCT_DOUBTS);
+  const numSubs = noteSubscribers(publisher, channel, vchan), retired = load<u32>(channel, CHANNEL_STRUCT_RETIRED);
+  if (!withoutSubscribers && numSubs <= 0) return OUTCOME_NO_SUBSCRIBERS;
   for (let tries: u32 = 0; tries < MAX_TRIES; tries++) {
     let forced: u32 = 0, id = takeFree(channel);
     if (id >= 0) {
@@ -245,87 +220,4 @@ function oldestReusable(publisher: u32, channel: u32): i32 {
   }
   lastRefs = bestRefs;
   return best;
-}
-
-// Whether every reliable subscriber is done with the message of a slot, so that a reliable publisher may take it.
-//
-// The reference goes by the flag "seen by a reliable subscriber", and so loses messages as soon as there are two
-// (section 9.2, 33). Shared memory has no list of the reliable ones; but each subscriber's available bit of the
-// slot stays set until that subscriber has taken the message, and while it holds it the slot's count says so. So:
-//
-//   1. A slot that somebody holds is not free.
-//   2. With no reliable subscriber, or no message in it, it is.
-//   3. Subscribers whose client was found out to be unreliable (`exempt`) don't count. If one of the others that the
-//      message is for has its bit set, it has not read the message. Where the exempt ones are known, or all are
-//      reliable, the publisher waits. Else, if there is exactly one reliable subscriber, the flag says what that one
-//      did (or one that has left since). Else the publisher waits: perhaps too long, for an unreliable subscriber,
-//      until its client has asked who is who; but it does not overwrite what is unread.
-//   4. If none has it set, all have read it, provided that all had their bit by the time we looked: bits are set
-//      after the slot has become visible. Our publishers mark the message then. For others it is known if as many
-//      messages are complete as were begun; or if nobody is publishing, and somebody has seen this message (a C++
-//      publisher enters the queues shortly after it has made a message visible) or it is a whole round old.
-//
-// A retired slot is checked like any other: its count may contain releases of subscribers that have left since,
-// and a subscriber that came later was given the message too. A subscriber that died holds nobody up once the
-// server has taken it out of the bitset of subscribers and given back what it held. Everything is looked at after
-// `refs` were read, and the slot is taken only if these are the same still: what was seen belongs to the message
-// that is overwritten. C++ peers see nothing unusual: they set bits and flags as always. (A C++ subscriber clears all
-// its bits for a moment during its first read; a slot that nobody else has to read may be taken then. A C++
-// publisher still goes by the flag.)
-export function mayReuse(publisher: u32, channel: u32, id: u32, refs: u64): bool {
-  if (refs & (OWNED | BOTH_COUNTS)) return false;
-  const slot = slotAt(channel, id), counters = load<u32>(channel, CHANNEL_STRUCT_COUNTERS);
-  const numReliable = load<u16>(counters, SCB_NUM_RELIABLE_SUBS), ordinal = load<u64>(slot, SLOT_ORDINAL);
-  if (numReliable == 0 || ordinal == 0) return true;
-
-  const told = load<u32>(publisher, PUBLISHER_STRUCT_EXEMPT_KNOWN) != 0 &&
-    load<u32>(publisher, PUBLISHER_STRUCT_EXEMPT_STAMP) == <u32> load<u16>(counters, SCB_NUM_SUB_UPDATES);
-  const announced = isAnnounced(publisher, channel, slot, ordinal);
-  const concern = concernOf(publisher, channel, id, refsVchan(refs), told);
-  if (concern == NOBODY) return true;
-  if (concern == UNREAD) {
-    const known = told || load<u16>(counters, SCB_NUM_SUBS) <= numReliable;
-    return !known && numReliable == 1 && (atomic.load<u32>(slot, SLOT_FLAGS) & SLOT_FLAG_SEEN_BY_RELIABLE) != 0;
-  }
-  if (announced) return true;
-  if (!isOver(publisher, channel, slot, ordinal)) return false;
-  return concernOf(publisher, channel, id, refsVchan(refs), told) != UNREAD;
-}
-
-// Whom a message concerns still.
-const NOBODY: u32 = 0; // it is for nobody
-const READ: u32 = 1; // it is for somebody, and nobody has it unread
-const UNREAD: u32 = 2;
-
-function concernOf(publisher: u32, channel: u32, id: u32, vchan: i32, told: bool): u32 {
-  let concern = NOBODY;
-  for (let i: u32 = 0, numWords = numSubscriberWords(channel); i < numWords; i++) {
-    let word = subscriberWord(channel, i);
-    if (told) word &= ~load<u64>(publisher + (i << 3), PUBLISHER_STRUCT_EXEMPT);
-    while (word) {
-      const subscriber = (i << 6) + <u32> ctz(word);
-      word &= word - 1;
-      if (!vchansMatch(vchanOfSubscriber(channel, subscriber), vchan)) continue;
-      if (isSet(availableOf(channel, subscriber), id)) return UNREAD;
-      concern = READ;
-    }
-  }
-  return concern;
-}
-
-// Whether everybody has a bit of the message, or had, at this moment. Quick; `isOver` finds out where this does not.
-function isAnnounced(publisher: u32, channel: u32, slot: u32, ordinal: u64): bool {
-  if ((atomic.load<u32>(slot, SLOT_FLAGS) & ~SLOT_MARK_FLAGS) == announcedMark(ordinal)) return true;
-  if (load<i32>(publisher, PUBLISHER_STRUCT_VCHAN) != -1) return false;
-  const complete = atomic.load<u64>(ccbOf(channel), CCB_TOTAL_MESSAGES);
-  return atomic.load<u64>(ccbOf(channel), CCB_ORDINALS) - 1 == complete;
-}
-
-function isOver(publisher: u32, channel: u32, slot: u32, ordinal: u64): bool {
-  const vchan = <i32> load<i16>(slot, SLOT_VCHAN);
-  if (vchan < -1 || vchan > 1022) return false;
-  const next = atomic.load<u64>(ccbOf(channel) + (<u32> (vchan + 1) << 3), CCB_ORDINALS);
-  const seen = (atomic.load<u32>(slot, SLOT_FLAGS) & (SLOT_FLAG_SEEN | SLOT_FLAG_SEEN_BY_RELIABLE)) != 0;
-  if (!seen && ordinal + load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS) >= next) return false;
-  return nobodyPublishes(channel, load<u32>(publisher, PUBLISHER_STRUCT_ID));
 }

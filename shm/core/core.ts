@@ -10,3 +10,4 @@ export { mayHaveUnread, readNewest, readNext, release, skipEntry } from "./read"
 export { clearHazard, registerSubscriber, removePublisher, removeSubscriber } from "./registry";
 export { allocateQueue, checkArena, reconcileQueues, retireQueue } from "./queue_arena";
 export { freeReferences, suspectReferences } from "./reclaim";
+export { endDoubts } from "./reuse";

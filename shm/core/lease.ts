@@ -2,7 +2,7 @@
 
 import { clearWasSet, isSet, setBit } from "./bitset";
 import { BOTH_COUNTS, OWNED, slotAt } from "./channel";
-import { mayReuse, prepare, take } from "./claim";
+import { prepare, take } from "./claim";
 import {
   CHANNEL_STRUCT_NUM_SLOTS,
   CHANNEL_STRUCT_RETIRED,
@@ -10,6 +10,7 @@ import {
   PUBLISHER_STRUCT_CHANNEL,
   PUBLISHER_STRUCT_RELIABLE,
 } from "./offsets";
+import { mayReuse } from "./reuse";
 
 // Takes a certain slot, which must be retired and held by nobody. Returns its id, or Outcome.none. A reliable
 // publisher also leaves it to a subscriber that came after it was retired.

@@ -7,26 +7,13 @@
  */
 
 import assert from "node:assert/strict";
-import { Mapping } from "../../ffi/mapping.ts";
-import { arena } from "../../shm/arena.ts";
-import { ControlBlocks } from "../../shm/control_blocks.ts";
-import type { CoreExports } from "../../shm/core_exports.ts";
-import { coreWasm } from "../../shm/core_wasm.ts";
-import { Ccb, decodeRefs, Doorbells, Limit, Scb, Slot } from "../../shm/layout.ts";
-import {
-  ChannelStruct,
-  Outcome,
-  PublisherStruct,
-  Release,
-  RingerStruct,
-  SnapshotEntry,
-  SubscriberStruct,
-} from "../../shm/structs.ts";
-import { SystemControlBlock } from "../../shm/system_control_block.ts";
+import { Scb } from "../../shm/layout.ts";
+import { Outcome, PublisherStruct, Release, SubscriberStruct } from "../../shm/structs.ts";
 import { Random } from "../chaos/random.ts";
-import { passOverUnwritten } from "./model_channel.ts";
+import { Machine } from "./machine.ts";
+import { type ModelChannel, PUBLISHER_BELL, SUBSCRIBER_BELL } from "./model_channel.ts";
 import { Actor, interleave } from "./scheduler.ts";
-import { compileTracedCore, instantiate, type TracedCore } from "./traced_core.ts";
+import type { TracedCore } from "./traced_core.ts";
 
 /** What the actors do wrong, to see whether the fault is found. */
 export interface Habits {
@@ -42,6 +29,8 @@ interface Traits {
   readonly polls: boolean;
   /** Sleeps that end without anybody having written the eventfd. */
   readonly impatience: number;
+  /** Whether it is a subscriber that clears its bits before its first message, as the reference's do. */
+  readonly clears: boolean;
 }
 
 /** What is drawn from a seed. */
@@ -67,10 +56,14 @@ function draw(random: Random): Scenario {
   const traits = (reliable: boolean): Traits => ({
     reliable,
     polls: random.below(8) === 0,
-    impatience: random.pick([0, 0, 1, 3, 1000]),
+    impatience: random.pick([0, 0, 1, 3, 100]),
+    clears: false,
   });
   const publishers = Array.from({ length: 1 + random.below(2) }, () => traits(reliable));
-  const subscribers = Array.from({ length: 1 + random.below(3) }, () => traits(random.below(3) > 0));
+  const subscribers = Array.from({ length: 1 + random.below(3) }, () => ({
+    ...traits(random.below(3) > 0),
+    clears: random.below(4) === 0,
+  }));
   const users = publishers.length + subscribers.length, away = random.below(4) === 0;
   return {
     // One slot for each user and one to go on with, or a few more.
@@ -85,97 +78,38 @@ function draw(random: Random): Scenario {
   };
 }
 
-const PAGE = 64 * 1024;
-/** Control blocks, where the traced core takes steps. Private structs are below, the core's own lowest. */
-const SHARED = 4 * PAGE;
-const COUNTERS = SHARED, BCB = SHARED + 64, CCB = BCB + Doorbells.bytes + 64;
-const SUBSCRIBER_BELL = BCB + Doorbells.subscribers, PUBLISHER_BELL = BCB + Doorbells.publishers;
 const PAYLOAD_WORDS = 3;
 const STEPS_MAX = 200_000;
 
-/** The channel's initial memory, as the server makes it. */
-function template(numSlots: number): { ccb: Uint8Array; struct: Uint32Array } {
-  using scb = SystemControlBlock.create();
-  const shape = { channelName: "model", numSlots, queueArenaBytes: 0 };
-  using blocks = ControlBlocks.create(shape, scb.counters(0));
-  using mapping = Mapping.map(blocks.ccbFd, blocks.bytes);
-  const { u32 } = arena(), word = blocks.struct >>> 2;
-  const struct = u32.slice(word, word + ChannelStruct.bytes / 4);
-  // Addresses in the arena become addresses in the model.
-  const ccb = struct[ChannelStruct.ccb / 4];
-  for (let i = 0; i < struct.length; i++) {
-    if (struct[i] >= ccb && struct[i] <= ccb + blocks.bytes) struct[i] += CCB - ccb;
-  }
-  struct[ChannelStruct.bcb / 4] = BCB;
-  struct[ChannelStruct.counters / 4] = COUNTERS;
-  return { ccb: mapping.bytes.slice(), struct };
-}
-
-interface Process {
-  step: () => Promise<void>;
-  readonly core: TracedCore;
-}
-
-/** Runs the scenarios of seeds. Made once: the traced core takes a second to compile. */
+/** Runs the scenarios of seeds. */
 export class CoreModel {
-  readonly #memory = new WebAssembly.Memory({ initial: 8, maximum: 65536 });
-  readonly #templates = new Map<number, ReturnType<typeof template>>();
-  readonly #plainCore: CoreExports;
-  readonly #processes: Process[] = [];
   steps = 0;
   kills = 0;
 
-  private constructor(private readonly module: WebAssembly.Module, private readonly habits: Habits) {
-    const env = { memory: this.#memory };
-    const plain = new WebAssembly.Instance(new WebAssembly.Module(coreWasm), { env });
-    this.#plainCore = plain.exports as unknown as CoreExports;
-  }
+  private constructor(private readonly machine: Machine, private readonly habits: Habits) {}
 
   /** @param spoil Changes a source of the core, to see whether the fault is found. */
   static async create(
     spoil?: (name: string, source: string) => string,
     habits: Habits = {},
   ): Promise<CoreModel> {
-    return new CoreModel(await compileTracedCore(SHARED, spoil), habits);
+    return new CoreModel(await Machine.create(spoil), habits);
   }
 
   /** @throws {Error} If something does not hold; the seed replays it. */
   async run(seed: number): Promise<void> {
-    const random = new Random(seed);
-    const scenario = draw(random);
+    const random = new Random(seed), scenario = draw(random);
+    const { numSlots, publishers, subscribers } = scenario;
     try {
-      const world = new World(
-        this.#memory,
-        this.#plainCore,
-        this.#template(scenario.numSlots),
-        scenario,
-        this.habits,
-      );
-      let processes = 0;
-      this.steps += await world.run(random, (step) => this.#process(processes++, step));
+      const channel = this.machine.begin(numSlots, publishers.length + subscribers.length);
+      const world = new World(channel, scenario, this.habits);
+      this.steps += await world.run(random, (step) => this.machine.start(step));
       if (world.killed) this.kills++;
     } catch (error) {
       throw new Error(`seed ${seed}, ${JSON.stringify(scenario)}: ${(error as Error).message}`, {
         cause: error,
       });
     }
-  }
-
-  /** The core of a process; instances are used again, as making one costs more than a run. */
-  #process(index: number, step: () => Promise<void>): TracedCore {
-    if (index === this.#processes.length) {
-      const made: Process = { step, core: instantiate(this.module, this.#memory, () => made.step()) };
-      this.#processes.push(made);
-    }
-    const process = this.#processes[index];
-    process.step = step;
-    return process.core;
-  }
-
-  #template(numSlots: number) {
-    let made = this.#templates.get(numSlots);
-    if (made === undefined) this.#templates.set(numSlots, made = template(numSlots));
-    return made;
   }
 }
 
@@ -190,6 +124,7 @@ interface User {
   signals: number;
   readonly polls: boolean;
   impatience: number;
+  readonly clears: boolean;
   /** Whether it is waking others. */
   ringing: boolean;
 }
@@ -206,12 +141,7 @@ interface SubscriberState extends User {
 }
 
 class World {
-  readonly #view: DataView;
-  readonly #u8: Uint8Array;
   readonly #payload: Uint32Array;
-  readonly #channel = PAGE;
-  #free = PAGE + ChannelStruct.bytes;
-  readonly #scratch: number;
   readonly #publishers: PublisherState[];
   readonly #subscribers: SubscriberState[];
   /** Publishers that the server has removed. */
@@ -219,115 +149,42 @@ class World {
   killed = false;
 
   constructor(
-    memory: WebAssembly.Memory,
-    private readonly plain: CoreExports,
-    { ccb, struct }: ReturnType<typeof template>,
+    private readonly channel: ModelChannel,
     private readonly scenario: Scenario,
     private readonly habits: Habits,
   ) {
-    this.#u8 = new Uint8Array(memory.buffer);
-    this.#view = new DataView(memory.buffer);
-    this.#u8.fill(0, PAGE, CCB);
-    this.#u8.set(ccb, CCB);
-    new Uint32Array(memory.buffer, this.#channel, struct.length).set(struct);
-    this.#view.setInt32(CCB + Ccb.numBuffers, 1, true);
-    this.#payload = new Uint32Array(scenario.numSlots * PAYLOAD_WORDS);
-    this.#scratch = this.#allocate(4 * Limit.users);
-    const { publishers, subscribers } = scenario;
-    passOverUnwritten(memory, CCB, scenario.numSlots, publishers.length + subscribers.length);
+    const { publishers, subscribers, numSlots } = scenario;
+    this.#payload = new Uint32Array(numSlots * PAYLOAD_WORDS);
     this.#subscribers = subscribers.map((traits, i) => this.#subscriber(publishers.length + i, traits));
     this.#publishers = publishers.map((traits, id) => this.#publisher(id, traits));
-  }
-
-  #allocate(bytes: number): number {
-    const address = this.#free;
-    this.#free += Math.ceil(bytes / 64) * 64;
-    assert(this.#free <= SHARED);
-    return address;
+    this.#tellKinds();
   }
 
   #publisher(id: number, traits: Traits): PublisherState {
-    const { reliable } = traits;
-    const struct = this.#allocate(PublisherStruct.bytes);
-    const set = (field: number, value: number) => this.#view.setInt32(struct + field, value, true);
-    set(PublisherStruct.channel, this.#channel);
-    set(PublisherStruct.id, id);
-    set(PublisherStruct.vchan, -1);
-    set(PublisherStruct.reliable, reliable ? 1 : 0);
-    set(PublisherStruct.numBuffers, 1);
-    if (!reliable) set(PublisherStruct.victims, this.#allocate(SnapshotEntry.bytes * this.scenario.numSlots));
-    this.#count(Scb.numPubs, 1);
-    const ringer = this.#ringer(SUBSCRIBER_BELL);
-    const actor = new Actor(`publisher ${id}`);
-    const state = {
-      ...traits,
-      actor,
-      id,
-      struct,
-      ringer,
-      signals: 0,
-      ringing: false,
-      published: 0,
-      begun: 0,
-    };
-    if (reliable) this.#tellKinds(struct);
-    else this.plain.claimUnreliable(struct);
-    return state;
-  }
-
-  /** What can wake everybody on the other side. */
-  #ringer(bell: number): number {
-    const ringer = this.#allocate(RingerStruct.bytes);
-    this.#view.setUint32(ringer + RingerStruct.bell, bell, true);
-    this.#u8.fill(0xff, ringer + RingerStruct.known, ringer + RingerStruct.known + Limit.users / 8);
-    return ringer;
-  }
-
-  /** What a client finds out for its reliable publisher: who is unreliable. */
-  #tellKinds(struct: number): void {
-    for (const { id, reliable } of this.#subscribers) {
-      if (!reliable) this.#u8[struct + PublisherStruct.exempt + (id >> 3)] |= 1 << (id & 7);
-    }
-    const updates = this.#view.getUint16(COUNTERS + Scb.numSubUpdates, true);
-    this.#view.setUint32(struct + PublisherStruct.exemptStamp, updates, true);
-    this.#view.setUint32(struct + PublisherStruct.exemptKnown, 1, true);
+    const { channel } = this, struct = channel.addPublisher(id, traits.reliable);
+    const ringer = channel.addRinger(SUBSCRIBER_BELL), actor = new Actor(`publisher ${id}`);
+    if (!traits.reliable) channel.plain.claimUnreliable(struct);
+    return { ...traits, actor, id, struct, ringer, signals: 0, ringing: false, published: 0, begun: 0 };
   }
 
   #subscriber(id: number, traits: Traits): SubscriberState {
-    const { numSlots, publishers } = this.scenario, { reliable } = traits;
-    const struct = this.#allocate(SubscriberStruct.bytes), slotBytes = this.#allocate(4);
-    this.#view.setUint32(slotBytes, 64, true);
-    const set = (field: number, value: number) => this.#view.setInt32(struct + field, value, true);
-    set(SubscriberStruct.channel, this.#channel);
-    set(SubscriberStruct.id, id);
-    set(SubscriberStruct.vchan, -1);
-    set(SubscriberStruct.reliable, reliable ? 1 : 0);
-    set(SubscriberStruct.detectDrops, 1);
-    set(SubscriberStruct.maxActive, 1);
-    set(SubscriberStruct.snapshot, this.#allocate(SnapshotEntry.bytes * numSlots));
-    set(SubscriberStruct.delivered, this.#allocate(8 * numSlots));
-    set(SubscriberStruct.lastOrdinals, this.#allocate(8));
-    set(SubscriberStruct.numBuffers, 1);
-    set(SubscriberStruct.slotBytes, slotBytes);
-    this.plain.registerSubscriber(this.#channel, id, -1, 0, this.#scratch);
-    this.#count(Scb.numSubs, 1);
-    this.#count(Scb.numSubUpdates, 1);
-    if (reliable) this.#count(Scb.numReliableSubs, 1);
-    const received = publishers.map(() => []), ringer = this.#ringer(PUBLISHER_BELL);
-    return {
-      ...traits,
-      actor: new Actor(`subscriber ${id}`),
-      id,
-      struct,
-      ringer,
-      signals: 0,
-      ringing: false,
-      received,
-    };
+    const { channel } = this, struct = channel.addSubscriber(id, traits.reliable, 1);
+    const ringer = channel.addRinger(PUBLISHER_BELL), actor = new Actor(`subscriber ${id}`);
+    const received = this.scenario.publishers.map(() => []);
+    return { ...traits, actor, id, struct, ringer, signals: 0, ringing: false, received };
   }
 
-  #count(counter: number, by: number): void {
-    this.#view.setUint16(COUNTERS + counter, this.#view.getUint16(COUNTERS + counter, true) + by, true);
+  #tellKinds(): void {
+    const ids = (those: SubscriberState[]) => those.map(({ id }) => id);
+    const unreliable = ids(this.#subscribers.filter(({ reliable }) => !reliable));
+    const ours = ids(this.#subscribers.filter(({ clears }) => !clears));
+    for (const { struct, reliable } of this.#publishers) {
+      if (reliable) this.channel.tellKinds(struct, { unreliable, ours });
+    }
+  }
+
+  #word(struct: number, field: number): number {
+    return this.channel.view.getUint32(struct + field, true);
   }
 
   /** Runs to the end and checks. Returns the number of steps. */
@@ -359,7 +216,8 @@ class World {
     const plan = { random, stepsMax: STEPS_MAX, kill, maySleep };
     const steps = await interleave(users.map(({ actor }) => actor), plan);
     for (const { actor } of users) if (!actor.done) await actor.bury();
-    this.#reclaim();
+    const reliable = this.#subscribers.filter(({ reliable, actor }) => reliable && !actor.killed);
+    this.channel.freeReferences(reliable.map(({ id }) => id));
     this.#check();
     return steps;
   }
@@ -373,7 +231,7 @@ class World {
     if (state.polls) await this.#sleepByOwnMeans(state, PUBLISHER_BELL, core);
     for (let number = 0; number < messages; number++) {
       if (!await this.#claim(state, core)) break;
-      const slotId = this.#view.getUint32(struct + PublisherStruct.slotId, true);
+      const slotId = this.#word(struct, PublisherStruct.slotId);
       for (let i = 0; i < PAYLOAD_WORDS; i++) {
         await actor.step();
         this.#payload[slotId * PAYLOAD_WORDS + i] = (state.id << 16) | number;
@@ -392,13 +250,15 @@ class World {
   async #claim(state: PublisherState, core: TracedCore): Promise<boolean> {
     const { struct, actor } = state;
     const outcomeOf = () => state.reliable ? core.claimReliable(struct, 0) : core.claimUnreliable(struct);
-    while (this.#view.getUint32(struct + PublisherStruct.slot, true) === 0) {
+    while (this.#word(struct, PublisherStruct.slot) === 0) {
       const outcome = await outcomeOf();
       if (outcome >= 0) break;
       if (outcome === Outcome.noSubscribers) return false;
       await this.#ring(state, this.#subscribers, core);
       if (state.reliable) {
         await this.#await(state, PUBLISHER_BELL, async () => await outcomeOf() !== Outcome.none, core);
+        // The time of a doubt is over when nobody else can do anything.
+        if (actor.wokenByTime) await core.endDoubts(struct);
       } else await actor.step();
     }
     return true;
@@ -407,6 +267,7 @@ class World {
   async #read(state: SubscriberState, core: TracedCore): Promise<void> {
     const { struct, actor } = state;
     if (state.polls) await this.#sleepByOwnMeans(state, SUBSCRIBER_BELL, core);
+    if (state.clears) await this.channel.populateAsTheReference(struct, state.id, actor.step);
     while (true) {
       const over = this.#publishersDone;
       const slotId = await core.readNext(struct);
@@ -463,12 +324,13 @@ class World {
   }
 
   async #tellOfRoom(state: SubscriberState, core: TracedCore): Promise<void> {
-    if (this.#view.getUint32(state.struct + SubscriberStruct.madeRoom, true) === 0) return;
+    if (this.#word(state.struct, SubscriberStruct.madeRoom) === 0) return;
     await this.#ring(state, this.#publishers, core);
   }
 
   async #sleep(state: User): Promise<void> {
-    await state.actor.sleep(() => state.signals > 0);
+    const doubts = !("received" in state) && this.#word(state.struct, PublisherStruct.doubts) !== 0;
+    await state.actor.sleep(() => state.signals > 0, doubts);
     state.signals = 0;
   }
 
@@ -502,33 +364,21 @@ class World {
 
   /** What the server does when a client's connection ends. */
   async #cleanUp(victim: PublisherState | SubscriberState, core: TracedCore): Promise<void> {
-    const { id, reliable } = victim;
+    const { channel } = this, { id, reliable } = victim;
     if ("received" in victim) {
-      await core.removeSubscriber(this.#channel, id, reliable ? 1 : 0, this.#scratch);
-      this.#count(Scb.numSubs, -1);
-      if (reliable) this.#count(Scb.numReliableSubs, -1);
-      this.#count(Scb.numSubUpdates, 1);
-      for (const { struct, reliable } of this.#publishers) if (reliable) this.#tellKinds(struct);
+      await core.removeSubscriber(channel.address, id, reliable ? 1 : 0, channel.scratch);
+      channel.count(Scb.numSubs, -1);
+      if (reliable) channel.count(Scb.numReliableSubs, -1);
+      channel.count(Scb.numSubUpdates, 1);
+      this.#tellKinds();
       await core.forgetSleeper(SUBSCRIBER_BELL, id);
       this.#wakeReliablePublishers();
     } else {
-      await core.removePublisher(this.#channel, id);
-      await core.clearHazard(this.#channel, id);
-      this.#count(Scb.numPubs, -1);
+      await core.removePublisher(channel.address, id);
+      await core.clearHazard(channel.address, id);
+      channel.count(Scb.numPubs, -1);
       await core.forgetSleeper(PUBLISHER_BELL, id);
       this.#publisherRemoved();
-    }
-  }
-
-  /** What the server does some time after a subscriber has died. */
-  #reclaim(): void {
-    const suspects = this.#allocate(8 * this.scenario.numSlots),
-      reliableIds = this.#allocate(Limit.users / 8);
-    for (const { id, reliable, actor } of this.#subscribers) {
-      if (reliable && !actor.killed) this.#u8[reliableIds + (id >> 3)] |= 1 << (id & 7);
-    }
-    if (this.plain.suspectReferences(this.#channel, suspects) > 0) {
-      this.plain.freeReferences(this.#channel, suspects, reliableIds);
     }
   }
 
@@ -556,22 +406,14 @@ class World {
   /** Nobody holds anything any more, except that unreliable publishers have a slot in advance. */
   #checkNothingLeaked(): void {
     for (let slotId = 0; slotId < this.scenario.numSlots; slotId++) {
-      const refs = decodeRefs(
-        this.#view.getBigUint64(CCB + Ccb.slots + Slot.bytes * slotId + Slot.refs, true),
-      );
-      if (refs.owner !== null) {
-        const owner = this.#publishers[refs.owner];
-        assert(!owner.actor.killed, `slot ${slotId} belongs to ${owner.actor.name}, which is dead`);
-        assert.equal(
-          this.#view.getUint32(owner.struct + PublisherStruct.slotId, true),
-          slotId,
-          "a slot is lost",
-        );
-      } else {assert.deepEqual(
-          [refs.refs, refs.reliableRefs],
-          [0, 0],
-          `slot ${slotId} is held by nobody alive`,
-        );}
+      const { owner, refs, reliableRefs } = this.channel.refs(slotId);
+      if (owner === null) {
+        assert.deepEqual([refs, reliableRefs], [0, 0], `slot ${slotId} is held by nobody alive`);
+        continue;
+      }
+      const { actor, struct } = this.#publishers[owner];
+      assert(!actor.killed, `slot ${slotId} belongs to ${actor.name}, which is dead`);
+      assert.equal(this.#word(struct, PublisherStruct.slotId), slotId, "a slot is lost");
     }
   }
 }

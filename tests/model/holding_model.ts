@@ -8,14 +8,13 @@
  */
 
 import assert from "node:assert/strict";
-import type { CoreExports } from "../../shm/core_exports.ts";
-import { coreWasm } from "../../shm/core_wasm.ts";
 import { Scb } from "../../shm/layout.ts";
 import { Outcome, PublisherStruct, Release, SubscriberStruct } from "../../shm/structs.ts";
 import { Random } from "../chaos/random.ts";
-import { type ChannelImage, channelImage, ModelChannel, SHARED } from "./model_channel.ts";
+import { Machine } from "./machine.ts";
+import type { ModelChannel } from "./model_channel.ts";
 import { Actor, interleave } from "./scheduler.ts";
-import { compileTracedCore, instantiate, type TracedCore } from "./traced_core.ts";
+import type { TracedCore } from "./traced_core.ts";
 
 /** What is drawn from a seed. */
 interface Scenario {
@@ -84,62 +83,34 @@ interface SubscriberState {
   skippedTo: number;
 }
 
-interface Process {
-  step: () => Promise<void>;
-  readonly core: TracedCore;
-}
-
-/** Runs the scenarios of seeds. Made once: the traced core takes a second to compile. */
+/** Runs the scenarios of seeds. */
 export class HoldingModel {
-  readonly #memory = new WebAssembly.Memory({ initial: 8, maximum: 65536 });
-  readonly #images = new Map<number, ChannelImage>();
-  readonly #plain: CoreExports;
-  readonly #processes: Process[] = [];
   steps = 0;
   kills = 0;
   /** How often each thing was done: a model that never does it checks nothing. */
   readonly done = { published: 0, leased: 0, released: 0, reclaimed: 0, newest: 0, found: 0, atLimit: 0 };
 
-  private constructor(private readonly module: WebAssembly.Module) {
-    const env = { memory: this.#memory };
-    const plain = new WebAssembly.Instance(new WebAssembly.Module(coreWasm), { env });
-    this.#plain = plain.exports as unknown as CoreExports;
-  }
+  private constructor(private readonly machine: Machine) {}
 
   /** @param spoil Changes a source of the core, to see whether the fault is found. */
   static async create(spoil?: (name: string, source: string) => string): Promise<HoldingModel> {
-    return new HoldingModel(await compileTracedCore(SHARED, spoil));
+    return new HoldingModel(await Machine.create(spoil));
   }
 
   /** @throws {Error} If something does not hold; the seed replays it. */
   async run(seed: number): Promise<void> {
     const random = new Random(seed), scenario = draw(random);
     const { numSlots, leases, subscribers } = scenario;
-    let image = this.#images.get(numSlots);
-    if (image === undefined) this.#images.set(numSlots, image = channelImage(numSlots));
     try {
-      const numUsers = leases.length + subscribers.length;
-      const channel = new ModelChannel(this.#memory, this.#plain, image, numSlots, numUsers);
+      const channel = this.machine.begin(numSlots, leases.length + subscribers.length);
       const world = new World(channel, scenario, random, this.done);
-      let processes = 0;
-      this.steps += await world.run((step) => this.#process(processes++, step));
+      this.steps += await world.run((step) => this.machine.start(step));
       if (world.killed) this.kills++;
     } catch (error) {
       throw new Error(`seed ${seed}, ${JSON.stringify(scenario)}: ${(error as Error).message}`, {
         cause: error,
       });
     }
-  }
-
-  /** The core of a process; instances are used again, as making one costs more than a run. */
-  #process(index: number, step: () => Promise<void>): TracedCore {
-    if (index === this.#processes.length) {
-      const made: Process = { step, core: instantiate(this.module, this.#memory, () => made.step()) };
-      this.#processes.push(made);
-    }
-    const process = this.#processes[index];
-    process.step = step;
-    return process.core;
   }
 }
 
@@ -188,7 +159,8 @@ class World {
   #tellKinds(): void {
     if (!this.scenario.reliable) return;
     const unreliable = this.#subscribers.filter(({ reliable }) => !reliable).map(({ id }) => id);
-    for (const { struct } of this.#publishers) this.channel.exempt(struct, unreliable);
+    const ours = this.#subscribers.map(({ id }) => id);
+    for (const { struct } of this.#publishers) this.channel.tellKinds(struct, { unreliable, ours });
   }
 
   /** Runs to the end and checks. Returns the number of steps. */

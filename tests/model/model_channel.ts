@@ -6,25 +6,32 @@ import { arena } from "../../shm/arena.ts";
 import { ControlBlocks } from "../../shm/control_blocks.ts";
 import type { CoreExports } from "../../shm/core_exports.ts";
 import {
-  Bcb,
   Bitset,
   Ccb,
   controlBlockOffsets,
   decodeRefs,
+  Doorbells,
   Limit,
   QueueIndex,
   type RefsFields,
   Scb,
   Slot,
 } from "../../shm/layout.ts";
-import { ChannelStruct, PublisherStruct, SnapshotEntry, SubscriberStruct } from "../../shm/structs.ts";
+import {
+  ChannelStruct,
+  PublisherStruct,
+  RingerStruct,
+  SnapshotEntry,
+  SubscriberStruct,
+} from "../../shm/structs.ts";
 import { SystemControlBlock } from "../../shm/system_control_block.ts";
 import { setQuietRanges } from "./traced_core.ts";
 
 const PAGE = 64 * 1024;
 /** Control blocks, where the traced core takes steps. Private structs are below, the core's own lowest. */
 export const SHARED = 4 * PAGE;
-const COUNTERS = SHARED, BCB = SHARED + 64, CCB = BCB + Bcb.bytes + 64;
+const COUNTERS = SHARED, BCB = SHARED + 64, CCB = BCB + Doorbells.bytes + 64;
+export const SUBSCRIBER_BELL = BCB + Doorbells.subscribers, PUBLISHER_BELL = BCB + Doorbells.publishers;
 
 /** The channel's initial memory, as the server makes it. */
 export interface ChannelImage {
@@ -50,7 +57,7 @@ export function channelImage(numSlots: number): ChannelImage {
 }
 
 /** What nobody ever writes needs no step: looking there commutes with whatever others do. User ids are below `numUsers`. */
-export function passOverUnwritten(
+function passOverUnwritten(
   memory: WebAssembly.Memory,
   ccb: number,
   numSlots: number,
@@ -126,11 +133,18 @@ export class ModelChannel {
     return struct;
   }
 
-  /** What a client finds out for its reliable publisher: who is unreliable. */
-  exempt(publisher: number, subscriberIds: Iterable<number>): void {
-    for (const id of subscriberIds) this.u8[publisher + PublisherStruct.exempt + (id >> 3)] |= 1 << (id & 7);
+  /** What a client finds out for its reliable publisher: who is unreliable, and who is of ours. */
+  tellKinds(publisher: number, { unreliable, ours }: { unreliable: number[]; ours: number[] }): void {
+    this.#setIds(publisher + PublisherStruct.exempt, unreliable);
     this.view.setUint32(publisher + PublisherStruct.exemptStamp, this.numSubUpdates, true);
     this.view.setUint32(publisher + PublisherStruct.exemptKnown, 1, true);
+    this.#setIds(publisher + PublisherStruct.trusted, ours);
+    this.view.setUint32(publisher + PublisherStruct.trustStamp, this.numSubUpdates, true);
+  }
+
+  #setIds(bits: number, ids: Iterable<number>): void {
+    this.u8.fill(0, bits, bits + Limit.users / 8);
+    for (const id of ids) this.u8[bits + (id >> 3)] |= 1 << (id & 7);
   }
 
   /** The struct of a subscriber that the server knows. */
@@ -156,10 +170,45 @@ export class ModelChannel {
     return struct;
   }
 
+  /** What can wake everybody on the other side. */
+  addRinger(bell: number): number {
+    const ringer = this.allocate(RingerStruct.bytes);
+    this.view.setUint32(ringer + RingerStruct.bell, bell, true);
+    this.u8.fill(0xff, ringer + RingerStruct.known, ringer + RingerStruct.known + Limit.users / 8);
+    return ringer;
+  }
+
+  /**
+   * What the reference's subscriber does in its first read (specification, section 5.7), for which ours sets bits only.
+   *
+   * @param step To be awaited before each access.
+   */
+  async populateAsTheReference(struct: number, id: number, step: () => Promise<void>): Promise<void> {
+    const { available, availableStride } = controlBlockOffsets(this.numSlots, 0);
+    const bits = CCB + available + availableStride * id + Bitset.words;
+    const total = async () => (await step(), this.view.getBigUint64(CCB + Ccb.totalMessages, true));
+    let before: bigint;
+    do {
+      before = await total();
+      await step();
+      this.view.setBigUint64(bits, 0n, true);
+      for (let slotId = 0; slotId < this.numSlots; slotId++) {
+        await step();
+        const { owner } = this.refs(slotId);
+        await step();
+        const ordinal = this.view.getBigUint64(CCB + Ccb.slots + Slot.bytes * slotId + Slot.ordinal, true);
+        if (ordinal === 0n || owner !== null) continue;
+        await step();
+        this.view.setBigUint64(bits, this.view.getBigUint64(bits, true) | 1n << BigInt(slotId), true);
+      }
+    } while (await total() !== before);
+    this.view.setUint32(struct + SubscriberStruct.populated, 1, true);
+  }
+
   /** What the server does some time after a subscriber has died. */
   freeReferences(reliableIds: Iterable<number>): void {
     const suspects = this.allocate(8 * this.numSlots), reliable = this.allocate(Limit.users / 8);
-    for (const id of reliableIds) this.u8[reliable + (id >> 3)] |= 1 << (id & 7);
+    this.#setIds(reliable, reliableIds);
     if (this.plain.suspectReferences(this.address, suspects) > 0) {
       this.plain.freeReferences(this.address, suspects, reliable);
     }

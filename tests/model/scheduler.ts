@@ -12,6 +12,9 @@ export class Actor {
   killed = false;
   failure: Error | null = null;
   #wakes: (() => boolean) | null = null;
+  #hasTimer = false;
+  /** Whether the last sleep ended by its time. */
+  wokenByTime = false;
 
   constructor(readonly name: string) {}
 
@@ -22,11 +25,25 @@ export class Actor {
       this.#abort = reject;
     });
 
-  /** To be awaited to sleep until something holds: no step is made before. */
-  readonly sleep = (until: () => boolean): Promise<void> => {
+  /**
+   * To be awaited to sleep until something holds: no step is made before.
+   *
+   * @param hasTimer Whether the sleep is over some time, which is when all others are done or sleep.
+   */
+  readonly sleep = (until: () => boolean, hasTimer = false): Promise<void> => {
     this.#wakes = until;
+    this.#hasTimer = hasTimer;
+    this.wokenByTime = false;
     return this.step();
   };
+
+  /** Ends a sleep by its time. Returns whether there is such a sleep. */
+  timeOut(): boolean {
+    if (!this.asleep || !this.#hasTimer) return false;
+    this.wokenByTime = true;
+    this.#wakes = null;
+    return true;
+  }
 
   get asleep(): boolean {
     return this.#wakes !== null && !this.#wakes();
@@ -88,6 +105,7 @@ export async function interleave(
     }
     const able = actors.filter((actor) => !actor.done && !actor.killed && !actor.asleep);
     if (able.length === 0) {
+      if (actors.some((actor) => !actor.killed && actor.timeOut())) continue;
       const left = actors.filter((actor) => actor.asleep && !actor.killed && !maySleep(actor));
       if (left.length === 0) return steps;
       throw new Error(`nobody wakes ${left.map(({ name }) => name).join(", ")}`);

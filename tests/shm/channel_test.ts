@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { drain } from "../../ffi/eventfd.ts";
+import type { Mapping } from "../../ffi/mapping.ts";
 import { pollSync } from "../../ffi/poll.ts";
 import { readControlBlock } from "../../shm/inspection.ts";
-import { Ccb, Prefix, QueueIndex, Slot, SlotMark } from "../../shm/layout.ts";
+import { Ccb, type ControlBlockOffsets, Prefix, QueueIndex, Slot, SlotMark } from "../../shm/layout.ts";
 import { alwaysWritten, LocalChannel, receive, receiveAll, send } from "./local_channel.ts";
 
 Deno.test("messages arrive once, in order, with ordinal and time", () => {
@@ -233,6 +234,7 @@ Deno.test("an unreliable subscriber that reads nothing holds no reliable publish
   receiveAll(other);
   assert(publisher.wantsSubscriberKinds);
   publisher.setUnreliableSubscribers([1], channel.counters.numSubUpdates);
+  publisher.trustSubscribers([2, 3], channel.counters.numSubUpdates);
   assert(!publisher.wantsSubscriberKinds);
   for (let i = 40; i < 60; i++) {
     assert.notEqual(send(publisher, String(i)), null, `message ${i} with two`);
@@ -275,6 +277,7 @@ Deno.test("a reliable subscriber that dies with messages unread and held holds n
     [0],
     "the slot it held is retired: the other has released it",
   );
+  publisher.trustSubscribers([1], channel.counters.numSubUpdates);
   for (let i = 0; i < 4; i++) assert.notEqual(send(publisher, "again"), null);
   assert.equal(publisher.buffer(), null);
   dead[Symbol.dispose]();
@@ -301,6 +304,7 @@ Deno.test("a reliable publisher leaves alone what another has made visible and n
   using publisher = channel.publisher(0, { reliable: true });
   using reader = channel.subscriber(1, { reliable: true });
   using _other = channel.subscriber(2, { reliable: true });
+  publisher.trustSubscribers([1, 2], channel.counters.numSubUpdates);
   send(publisher, "a");
   send(publisher, "b");
   assert.equal(receive(reader), "a");
@@ -317,6 +321,54 @@ Deno.test("a reliable publisher leaves alone what another has made visible and n
   assert.equal(publisher.buffer(), null);
   view.setUint32(active, 0, true);
   assert.notEqual(publisher.buffer(), null, "it has left, or its server has found it dead");
+});
+
+/** Clears all bits of a subscriber, as the reference's does in its first read; returns what puts them back. */
+function clearBits(memory: Mapping, { available, availableStride }: ControlBlockOffsets, id: number) {
+  const at = available + availableStride * id + 8, before = memory.view.getBigUint64(at, true);
+  memory.view.setBigUint64(at, 0n, true);
+  return () => memory.view.setBigUint64(at, before, true);
+}
+
+Deno.test("a subscriber that clears all its bits before its first message has not read those there are", () => {
+  using channel = new LocalChannel({ numSlots: 4 });
+  using publisher = channel.publisher(0, { reliable: true });
+  using one = channel.subscriber(1, { reliable: true });
+  using memory = channel.map();
+  let sent = 0;
+  const fill = () => {
+    for (; send(publisher, String(sent)) !== null; sent++);
+  };
+  fill();
+  const putBack = clearBits(memory, channel.offsets, 1);
+  assert.equal(publisher.buffer(), null, "nobody has read a message");
+  putBack();
+  assert.deepEqual(receiveAll(one), ["0", "1", "2", "3"]);
+  fill();
+  assert.equal(sent, 8, "all have read all that there was");
+
+  // What was there before another comes, and was read by all, may be overwritten though that one has not read it.
+  assert.deepEqual(receiveAll(one), ["4", "5", "6", "7"]);
+  using two = channel.subscriber(2, { reliable: true });
+  const putBackToo = clearBits(memory, channel.offsets, 2);
+  fill();
+  assert.deepEqual(receiveAll(one), ["8", "9", "10", "11"]);
+  assert.equal(publisher.buffer(), null, "8 is for the new one");
+  putBackToo();
+  assert.deepEqual(receiveAll(two), ["8", "9", "10", "11"]);
+  assert.notEqual(publisher.buffer(), null);
+});
+
+Deno.test("a doubt that nothing else ends is ended by time", async () => {
+  using channel = new LocalChannel({ numSlots: 2 });
+  using one = channel.publisher(0, { reliable: true });
+  using reader = channel.subscriber(1, { reliable: true });
+  send(one, "a");
+  send(one, "b");
+  receiveAll(reader);
+  using two = channel.publisher(2, { reliable: true });
+  assert.equal(two.buffer(), null, "it has seen no message that was for the reader");
+  while (two.buffer() === null) await new Promise((resolve) => setTimeout(resolve, 10));
 });
 
 Deno.test("a reliable publisher does not wait for another that is at work elsewhere", () => {
@@ -481,6 +533,7 @@ Deno.test("a reliable publisher of a virtual channel does not wait for subscribe
   using two = channel.publisher(1, { vchanId: 2, reliable: true });
   using subOne = channel.subscriber(2, { vchanId: 1, reliable: true });
   using subTwo = channel.subscriber(3, { vchanId: 2, reliable: true });
+  two.trustSubscribers([2, 3], channel.counters.numSubUpdates);
   for (let i = 0; i < 20; i++) {
     assert.notEqual(send(one, `one ${i}`), null);
     assert.equal(receive(subOne), `one ${i}`);
