@@ -51,10 +51,10 @@ export class LeaseError extends Error {
 }
 
 /**
- * So long it counts for nothing that all bits of a subscriber are clear that may be in its first read, which takes
- * microseconds, and of which nothing else is known (`shm/core/reuse.ts`).
+ * So long it counts for nothing that the bits of a subscriber are clear that may be in its first read, which takes
+ * microseconds where it is not interrupted, and of which nothing else is known (`shm/core/reuse.ts`).
  */
-const DOUBT_MS = 100;
+const DOUBT_MS = 500;
 
 /** Words of the prefix that publishing writes; the first one is the bridges' scratch. */
 const PREFIX_WORDS = Prefix.fixedBytes / 4;
