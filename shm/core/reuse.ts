@@ -94,7 +94,7 @@ export function mayReuse(publisher: u32, channel: u32, id: u32, refs: u64): bool
   const announced = isAnnounced(publisher, channel, slot, ordinal);
   let concern = concernOf(publisher, channel, id, refsVchan(refs), told, stamp);
   if (concern == NOBODY) return true;
-  if (concern >= DOUBTED && allHaveRead(publisher, channel, slot, refs, ordinal, told, stamp)) return true;
+  if (concern == DOUBTED && allHaveRead(publisher, channel, slot, refs, ordinal, told, stamp)) return true;
   if (concern == UNREAD) {
     const known = told || load<u16>(counters, SCB_NUM_SUBS) <= numReliable;
     const seen = (atomic.load<u32>(slot, SLOT_FLAGS) & SLOT_FLAG_SEEN_BY_RELIABLE) != 0;
@@ -197,10 +197,10 @@ function isFromBefore(publisher: u32, slot: u32, ordinal: u64): bool {
     ordinal < load<u64>(publisher, PUBLISHER_STRUCT_BEFORE);
 }
 
-// Whether there is proof that all whom it concerns have read a message, whatever their bits say: it has been released
+// Whether there is proof that all whom it concerns have read a message of which no bit is set: it has been released
 // as often as there are subscribers, none of whom came or went since it was published; or the only one who counts is
 // reliable, and the flag says that one such has read it. All are trusted then. Of an activation, which carries nothing,
-// the flag is enough: the reference's subscribers never clear their bits of it.
+// the flag is enough.
 function allHaveRead(
   publisher: u32,
   channel: u32,
