@@ -59,6 +59,10 @@ export class Handles {
   #memory = 0;
   /** Those that a server was asked for and did not answer: it may have granted them, which its successor knows. */
   readonly #unsure = new Set<Handle>();
+  /** Those that the present server was asked for and has not answered. */
+  readonly #asked = new Set<Handle>();
+  /** Of them, those that are to be removed by the id that they were claimed by, if the server grants it. */
+  readonly #leaving = new Map<Handle, RequestInit>();
   /** Removals without an answer yet: pointless once the server has lost its memory. */
   readonly #removals = new Set<Exchange>();
 
@@ -78,7 +82,12 @@ export class Handles {
     const known = this.#handles.get(handle) === this.#memory;
     this.#handles.delete(handle);
     // If not, its id may be somebody else's by now; the one that it is to get is removed as soon as it is here.
-    return known ? this.sendRemoval(handle.removeRequest()) : Promise.resolve();
+    if (!known) return Promise.resolve();
+    const request = handle.removeRequest();
+    if (!this.#asked.has(handle)) return this.sendRemoval(request);
+    // A server with an old copy may refuse the claim, and give the id to somebody else before it reads this.
+    this.#leaving.set(handle, request);
+    return Promise.resolve();
   }
 
   /** Makes the server forget all. */
@@ -155,13 +164,24 @@ export class Handles {
       if (--attachment.outstanding === 0) this.attached(attachment);
     };
     const request = handle.createRequest(keepId);
+    this.#asked.add(handle);
     const settle = (outcome: Answer | Error) => {
-      if (outcome instanceof Error) return void this.#unsure.add(handle); // The link is gone again.
+      const removal = this.#leaving.get(handle);
+      this.#asked.delete(handle);
+      this.#leaving.delete(handle);
+      if (outcome instanceof Error) { // The link is gone again.
+        this.#unsure.add(handle);
+        if (removal !== undefined) this.sendRemoval(removal);
+        return;
+      }
       this.#unsure.delete(handle);
       if (!this.#handles.has(handle)) {
-        // Its removal names the id that was asked for. A publisher that is unknown by it gets another one.
-        if (keepId && idIn(request) === idIn(outcome.message)) closeAll(outcome.fds);
-        else this.undo(handle, outcome);
+        // A publisher that is unknown by its id gets another one.
+        if (removal === undefined || idIn(request) !== idIn(outcome.message)) this.undo(handle, outcome);
+        else {
+          closeAll(outcome.fds);
+          this.sendRemoval(removal);
+        }
         return done();
       }
       try {
@@ -182,9 +202,13 @@ export class Handles {
   }
 }
 
-/** The id of a user that a request or its answer names; undefined where it names none. */
+/** The id of a user that a request or its answer names; undefined where it names none, or is a refusal. */
 function idIn(message: RequestInit | Answer["message"]): number | undefined {
   const value = ("request" in message ? message.request : (message as Answer["message"]).response)?.value;
-  const { publisherId, subscriberId } = (value ?? {}) as { publisherId?: number; subscriberId?: number };
-  return publisherId ?? subscriberId;
+  const { publisherId, subscriberId, error } = (value ?? {}) as {
+    publisherId?: number;
+    subscriberId?: number;
+    error?: string;
+  };
+  return error ? undefined : publisherId ?? subscriberId;
 }

@@ -54,8 +54,8 @@ export abstract class ClientActor {
 export class OurClient extends ClientActor {
   readonly control: Control;
   #requestTokens = 0;
-  /** By the request token of what it has removed, the server at that time. */
-  readonly removed = new Map<bigint, number>();
+  /** By the request token of what it has removed: the server at that time, and the session that it knew. */
+  readonly removed = new Map<bigint, { server: number; session: bigint }>();
 
   constructor(machine: Machine, name: string, socket: string, events: HandleEvents) {
     super(machine, name, events);
@@ -95,7 +95,8 @@ export class OurClient extends ClientActor {
 
   remove(handle: SimulatedHandle): void {
     this.handles.delete(handle);
-    this.removed.set(handle.requestToken, this.events.incarnation?.number ?? 0);
+    const server = this.events.incarnation?.number ?? 0, session = this.control.session.id;
+    this.removed.set(handle.requestToken, { server, session });
     this.track(`remove ${handle.title}`, this.control.remove(handle));
     handle.release();
   }

@@ -208,12 +208,12 @@ function checkOwners(world: World, fail: (what: string) => void): void {
 
 /**
  * Without a token nobody can know that the client was never told of it, as the server died before it answered. And what
- * was removed may be back with a copy that no shadow was told enough for.
+ * was removed may be back with a copy that no shadow was told enough for, or with a session that was given up meanwhile.
  */
-function mayBeUnclaimed({ safeFrom }: World, owner: ClientActor, requestToken: bigint): boolean {
+function mayBeUnclaimed({ safeFrom, server }: World, owner: ClientActor, requestToken: bigint): boolean {
   if (requestToken === 0n) return true;
-  const removedFrom = owner instanceof OurClient ? owner.removed.get(requestToken) : undefined;
-  return removedFrom !== undefined && removedFrom < safeFrom;
+  const removed = owner instanceof OurClient ? owner.removed.get(requestToken) : undefined;
+  return removed !== undefined && (removed.server < safeFrom || removed.session !== server!.sessionId);
 }
 
 /** A shadow has the server's state, all of it. */
