@@ -244,10 +244,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /** Tells the shadows of a channel's options, unless they know. */
   replicateOptions(physical: PhysicalChannel): void {
-    const { splitBuffers, maxPublishers, maxSubscribers } = physical;
-    const options = JSON.stringify([splitBuffers, maxPublishers || 0, maxSubscribers || 0]);
-    if (physical.replicatedOptions === options) return;
-    physical.replicatedOptions = options;
+    if (!physical.noteOptionsReplicated()) return;
     this.effects.replicate(updateOptions(physical), []);
   }
 

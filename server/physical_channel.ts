@@ -55,8 +55,8 @@ export class PhysicalChannel {
   maxPublishers: number | null = null;
   /** As the first subscriber said, 0 for no limit; null while nobody did. */
   maxSubscribers: number | null = null;
-  /** The options that shadows know; null before they were told any. */
-  replicatedOptions: string | null = null;
+  /** The options that shadows know, as text; null before they were told any. */
+  #replicatedOptions: string | null = null;
   #blocks: ControlBlocks;
   #registry: Registry;
   #nextVchanId = 0;
@@ -94,6 +94,15 @@ export class PhysicalChannel {
     this.#blocks[Symbol.dispose]();
     this.#blocks = blocks;
     this.#registry = new Registry(blocks);
+  }
+
+  /** Notes that shadows know the options as they are now. Returns whether they did not. */
+  noteOptionsReplicated(): boolean {
+    const { splitBuffers, maxPublishers, maxSubscribers } = this;
+    const options = JSON.stringify([splitBuffers, maxPublishers || 0, maxSubscribers || 0]);
+    const changed = options !== this.#replicatedOptions;
+    this.#replicatedOptions = options;
+    return changed;
   }
 
   get isPlaceholder(): boolean {

@@ -67,6 +67,7 @@ export function physicalFromRecord(
   }
   if (info.hasMaxPublishers) physical.maxPublishers = Math.max(info.maxPublishers, 0);
   if (info.hasMaxSubscribers) physical.maxSubscribers = Math.max(info.maxSubscribers, 0);
+  physical.noteOptionsReplicated();
   for (const [key, buffer] of record.clientBuffers) physical.clientBuffers.set(key, buffer);
   return physical;
 }

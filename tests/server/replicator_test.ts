@@ -371,15 +371,18 @@ Deno.test("a server goes on where it was recovered from, in a generation of its 
     const channel = before.channel(name);
     before.publisher(channel, { notifyRetirement: true });
     before.subscriber(channel);
+    channel.physical.maxPublishers = 3;
+    before.table.replicateOptions(channel.physical);
     const { physical } = before.channel("/mux", {}, true);
     before.table.createVirtualChannel("/v", physical, 0);
     await before.crash();
-    await until("both have it", () => [source, other].every(({ position }) => position.offset === 5n));
+    await until("both have it", () => [source, other].every(({ position }) => position.offset === 6n));
     const position = source.position, { events } = source.counters;
     await using after = await Core.start({ primary, secondary });
     const [one, two] = after.replication.shadows;
     assert.deepEqual([[...one.syncFull], one.syncPartial], [[], 1]);
     assert.deepEqual([[...two.syncFull], two.syncPartial], [[["start", 1]], 0]);
+    after.table.replicateOptions(after.table.find(name)!.physical);
     after.table.remove([...after.table.find(name)!.users()][0], true);
     for (const shadow of [source, other]) {
       await until("it has what changed", () => shadow.position.offset === 1n);
