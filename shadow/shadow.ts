@@ -335,6 +335,8 @@ export class Shadow implements Disposable {
     if (message.event.case === undefined && message.$unknown === undefined) return link.connection.close();
     this.#loop.touch();
     if (link.door.onRequest && this.#answer(link, message)) return;
+    // Of the server it counts, whatever it is; of others, what is not known is nothing.
+    if (message.event.case === undefined && link !== this.#writer) return;
     try {
       this.#admit(link, message);
     } catch (error) {
@@ -419,7 +421,10 @@ export class Shadow implements Disposable {
 
   /** Lets only the writer write. A new one begins with `init`, when the one before is gone. */
   #admit(link: Link, { event }: ShadowEvent): void {
-    if (link === this.#writer || event.case === undefined) return;
+    if (link === this.#writer) {
+      if (event.case === "resume") this.#checkResumable(event.value);
+      return;
+    }
     if (!link.mayWrite) {
       throw new ProtocolError(
         `Cannot accept ${event.case} from ${link.peer}: it may read only; name it in --allow_server_user`,

@@ -48,6 +48,21 @@ test("who may read cannot write", { readers: { users: [OTHER_UID] } }, async (sh
   assert.equal(shadow.connections, 0);
 });
 
+test(
+  "who may read cannot move the shadow's position, with whatever is not known here",
+  { readers: { users: [OTHER_UID] } },
+  async (shadow, other) => {
+    closeDump(await receiveDump(other));
+    const before = shadow.position;
+    // Field 2000 of an event, which nobody knows, and offset 77.
+    other.send(Uint8Array.of(0x82, 0x7d, 0, 0x90, 0x3f, 77));
+    write(other);
+    await until("all is read", () => shadow.connections === 0);
+    assert.deepEqual(shadow.position, before);
+    assert.equal(shadow.counters.events, 0);
+  },
+);
+
 test("who may write can read too", { writers: { users: [OTHER_UID] } }, async (shadow, other) => {
   closeDump(await receiveDump(other));
   write(other);
