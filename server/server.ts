@@ -224,11 +224,14 @@ export class Server implements SessionOwner {
     if (this.#stopped !== null) return connection.close();
     log.info("Handing over to process {pid}", { pid });
     const { table, counters } = this, { listener } = this.#entrance;
+    // Sessions may be about to notice that their connection has ended. Nothing may change any more when they do.
+    for (const { connection, client } of this.#sessions) if (connection.closed) table.disconnect(client);
     this.#entrance.suspend();
     this.#housekeeping.suspend();
     table.leaveOrphans();
     this.#channels?.suspend();
-    const clients = Array.from(this.#sessions, (session) => session.suspend());
+    const clients = [...this.#sessions].filter(({ connection }) => !connection.closed)
+      .map((session) => session.suspend());
     const replication = this.#replication?.suspend() ?? null;
     const patienceMs = this.options.takeoverMs ?? TAKEOVER_MS;
     const estate = { table, listener, clients, replication, counters };

@@ -290,6 +290,25 @@ test("a new server finds a process that was stopped without the baton too late",
   assert.equal(await connection.receive(handOverCodec), null);
 }, { takeoverMs: 50 });
 
+test("a client that leaves at the moment of a hand-over is not handed over", async (house) => {
+  const leaving = await house.connect("leaving");
+  using connection = new Connection(connectAbstract(house.socket), { frameBytesMax: 1 << 30 });
+  sendRequest(connection, { request: { case: "getChannelInfo", value: {} } });
+  await connection.receive(responseCodec);
+  sendRequest(connection, { request: { case: "takeOver", value: {} } });
+  leaving.close();
+  await connection.receive(responseCodec);
+  closeDump(await receiveDump(connection));
+  const parts: unknown[] = [];
+  while (parts.at(-1) !== "server") {
+    const incoming = await connection.receive(handOverCodec);
+    assert(incoming !== null, `the hand-over ended after ${parts.join()}`);
+    closeAll(incoming.fds);
+    parts.push(incoming.message.part.case);
+  }
+  assert.deepEqual(parts, ["shadow", "server"]);
+});
+
 test("one at a time takes over", async (house) => {
   using _first = await house.ask();
   await assert.rejects(Server.takeOver({ ...house.options, takeoverMs: 100 }), (error) => {
@@ -342,6 +361,19 @@ if (mayBeOthers) {
     assert.equal((await connection.receive(responseCodec))?.message.response.case, "getChannelInfo");
     assert.equal(house.server.counters.refusals.of("access"), 1);
   }, { access: { anybody: true } });
+
+  Deno.test("nothing is taken over from another user", () =>
+    withBalancedFds(async () => {
+      const socket = uniqueSocket("server");
+      using _listener = asOtherUser(() => listenAbstract(socket));
+      await assert.rejects(
+        Server.takeOver({ socket }),
+        (error) =>
+          error instanceof TakeoverError && /: it runs as another user \(uid \d+/.test(error.message),
+      );
+    }));
 } else {
-  Deno.test({ name: "another user cannot take over (needs root)", ignore: true, fn() {} });
+  for (const name of ["another user cannot take over", "nothing is taken over from another user"]) {
+    Deno.test({ name: `${name} (needs root)`, ignore: true, fn() {} });
+  }
 }
