@@ -63,6 +63,12 @@ export function listenAbstract(name: string): Fd {
   return fd;
 }
 
+/** Makes this process the one that those who connect from now on see at the other end of an inherited listener. */
+export function claimListener(listener: Fd): void {
+  // It listens already, so this cannot fail; and nobody is turned away meanwhile.
+  libc.listen(listener.number, BACKLOG);
+}
+
 /**
  * Connects to an abstract name without waiting; the socket is non-blocking.
  *

@@ -2,9 +2,11 @@
 
 import { SystemError } from "../ffi/errno.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
+import { uid } from "../ffi/process.ts";
 import type { System } from "../ffi/system.ts";
+import { claimListener } from "../ffi/unix_socket.ts";
 import type { HandOverClient, HandOverServer, HandOverShadow } from "../proto/subspace_pb.ts";
-import type { Peer } from "../wire/access.ts";
+import { AccessPolicy, type Peer, peerText } from "../wire/access.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
 import { Connection, ProtocolError } from "../wire/connection.ts";
 import { checkFds, connectionOf, countsOf, handOverCodec, sendPart, tokensOf } from "../wire/hand_over.ts";
@@ -73,6 +75,12 @@ export async function takeOver(options: TakeoverOptions): Promise<TakeoverOutcom
     if (!(error instanceof SystemError)) throw error;
     return { step: error.code === "ECONNREFUSED" ? "start" : "fail", reason: error.message };
   }
+  const peer = peerOf(system, connection.socket);
+  // Whatever it hands over is believed, and its memory used.
+  if (!new AccessPolicy(uid()).admits(peer)) {
+    connection.close();
+    return { step: "fail", reason: `it runs as another user (${peerText(peer)})` };
+  }
   let late: Refusal | null = null;
   const cancel = system.after(patienceMs, () => {
     late = machine.timeUp();
@@ -86,12 +94,13 @@ export async function takeOver(options: TakeoverOptions): Promise<TakeoverOutcom
     const { value, tokens: fds } = await estate.receive(connection);
     using baton = fds[0], fence = fds[1];
     const tokens = tokensOf(baton, fence);
-    const inheritance = estate.build(value, peerOf(system, connection.socket).pid);
+    const inheritance = estate.build(value, peer.pid);
     let refused = machine.complete(tokens);
     if (refused !== null) return refused;
     inheritance.table.finishRecovery();
     refused = machine.prepared(tokens);
     if (refused !== null) return refused;
+    claimListener(inheritance.listener);
     sendPart(connection, { case: "taken", value: {} });
     estate.keep();
     return { step: "serve", inheritance };

@@ -1,6 +1,7 @@
 /** `subspace-server --takeover` as real processes under load. */
 
 import assert from "node:assert/strict";
+import { connectAbstract, peerCredentials } from "../../ffi/unix_socket.ts";
 import { Client } from "../../mod.ts";
 import { Shadow } from "../../shadow/shadow.ts";
 import { channelInfo, type Maker, startClient, startServer, until } from "../deployment.ts";
@@ -127,6 +128,8 @@ test(`${CLIENTS} clients with requests on their way notice none of ${TAKEOVERS} 
   await until("all fds are closed", () => servers.fds === fds);
   assert.equal(servers.shadow.counters.accepted, accepted);
   assert.equal(servers.shadow.position.generation, generation);
+  using connection = connectAbstract(servers.socket);
+  assert.equal(peerCredentials(connection).pid, servers.server.pid, "whoever connects sees another process");
 });
 
 test("a server that is killed in the middle of taking over is one that never was", async () => {
