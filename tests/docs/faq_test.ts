@@ -41,3 +41,10 @@ test("every flag that the operating manual names exists", () => {
     assert(Object.hasOwn(flags, name), `--${name}`);
   }
 });
+
+test("the operating manual names every flag", () => {
+  const text = Deno.readTextFileSync(new URL("docs/operating.md", root));
+  for (const name of Object.keys({ ...server.flags, ...shadow.flags, ...standardFlags })) {
+    assert.match(text, new RegExp(`--${name}\\b`));
+  }
+});

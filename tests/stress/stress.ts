@@ -1,12 +1,14 @@
 /**
  * Stress with real processes: many publishers and subscribers, growing messages, users that come, go and are killed at
- * random, from a seed, for so many seconds. `deno run -A tests/stress/stress.ts SECONDS [SEED]`.
+ * random, from a seed, for so many seconds: `deno task stress --seconds N --seed S`.
  *
  * Those who stay must receive every message of every reliable publisher, whole and in order. Where `SUBSPACE_CPP_BIN`
  * names a folder with `peer_pub` and `peer_sub`, there are groups with C++ clients as well.
  */
 
 import assert from "node:assert/strict";
+import { flag, integer } from "../../cli/flags.ts";
+import { main, type Program as CommandLineProgram } from "../../cli/program.ts";
 import { Random } from "../chaos/random.ts";
 import { channelInfo, startServer, until } from "../deployment.ts";
 import { cppFolder, Program, uniqueSocket } from "../program.ts";
@@ -218,8 +220,28 @@ export async function runStress(seconds: number, seed: number): Promise<{ messag
   return { messages: await stress.finish(), kills: stress.kills };
 }
 
-if (import.meta.main) {
-  const [seconds = "60", seed = String(Date.now() % 2 ** 31)] = Deno.args;
-  console.log(`seed ${seed}${hasPeers() ? ", with C++ peers" : ""}`);
-  console.log(JSON.stringify(await runStress(Number(seconds), Number(seed))));
-}
+const flags = {
+  seconds: flag({ type: integer(1, 1_000_000), default: 60, description: "How long" }),
+  seed: flag({
+    type: integer(-1, 0x7fff_ffff, "SEED"),
+    default: -1,
+    description: "Seed of what is done; -1 for one from the clock",
+  }),
+};
+
+const program: CommandLineProgram<typeof flags> = {
+  name: "stress",
+  summary: "publishers and subscribers that come, go and are killed under growing messages",
+  flags,
+  examples: [{ command: "deno task stress --seconds 600 --seed 1", what: "ten minutes" }],
+  exitCodes: { 0: "everything held", 1: "something did not" },
+  usageCode: 1,
+  async run({ seconds, seed }) {
+    const chosen = seed < 0 ? Date.now() % 2 ** 30 : seed;
+    console.log(`seed ${chosen}${hasPeers() ? ", with C++ peers" : ""}`);
+    console.log(JSON.stringify(await runStress(seconds, chosen)));
+    return 0;
+  },
+};
+
+if (import.meta.main) await main(program, Deno.args);

@@ -1,7 +1,7 @@
 import { mayRun } from "../program.ts";
 import { hasPeers, runStress } from "./stress.ts";
 
-/** In CI; `deno run -A tests/stress/stress.ts SECONDS SEED` takes any number. */
+/** In CI; `deno task stress` takes any number. */
 const SECONDS = 15;
 
 Deno.test({
