@@ -2,7 +2,7 @@
 
 import { monotonicMs } from "../ffi/clock.ts";
 import { drain, signal as ring } from "../ffi/eventfd.ts";
-import type { Fd } from "../ffi/fd.ts";
+import { Fd } from "../ffi/fd.ts";
 import type { SleepFlag } from "../shm/doorbell.ts";
 import { EventFdWatch } from "../ffi/eventfd_watch.ts";
 import { reactor, Ready } from "../ffi/reactor.ts";
@@ -121,6 +121,9 @@ export class Waiter {
   replace(fd: Fd, flag: SleepFlag): void {
     this.#watch?.close();
     this.#watch = null;
+    // It watches the old trigger as long as anybody has that open, under a number that may come again.
+    this.#sleeper?.[Symbol.dispose]();
+    this.#sleeper = null;
     this.#fd.close();
     this.#fd = fd;
     this.#flag = flag;
@@ -137,14 +140,22 @@ export class Waiter {
         if (++this.#quickWaits % BREATH_EVERY !== 0) return resolve(true);
         return this.breathe().then(() => resolve(true));
       }
-      const abort = () => pending.settle(signal!.reason);
+      // Before anything that would have to be taken back, as it throws where there is no such fd.
+      const extra = fd === undefined ? null : watchOther(fd, () => pending.settle(false));
+      const end = () => {
+        this.#pending.delete(pending);
+        if (this.#pending.size === 0) this.#flag.wakeUp();
+        extra?.[Symbol.dispose]();
+        signal?.removeEventListener("abort", abort);
+      };
+      const abort = () => {
+        end();
+        reject(signal!.reason);
+      };
       const pending: Pending = {
         deadline: timeoutMs === Infinity ? Infinity : monotonicMs() + timeoutMs,
         settle: (outcome) => {
-          this.#pending.delete(pending);
-          if (this.#pending.size === 0) this.#flag.wakeUp();
-          extra?.close();
-          signal?.removeEventListener("abort", abort);
+          end();
           if (typeof outcome === "boolean") resolve(outcome);
           else reject(outcome);
         },
@@ -152,9 +163,6 @@ export class Waiter {
       signal?.addEventListener("abort", abort);
       this.#pending.add(pending);
       this.#setTimer(Math.min(pending.deadline, monotonicMs() + this.#recheckMs));
-      const extra = fd === undefined
-        ? undefined
-        : reactor().watch({ number: fd }, Ready.readable | Ready.once, () => pending.settle(false));
       this.look();
     });
   }
@@ -291,4 +299,12 @@ export class Waiter {
     this.#breatheOut();
     for (const pending of [...this.#pending]) pending.settle(failure ?? false);
   }
+}
+
+/** Calls back when a caller's fd is readable. By an fd of its own: several may wait for the same one. */
+function watchOther(fdNumber: number, callback: () => void): Disposable {
+  using cleanup = new DisposableStack();
+  const fd = cleanup.use(Fd.adopt(fdNumber, "the other fd of a wait").duplicate());
+  cleanup.use(reactor().watch(fd, Ready.readable | Ready.once, callback));
+  return cleanup.move();
 }

@@ -426,6 +426,35 @@ export const featureCases: Record<string, (client: Client) => Promise<void>> = {
     assert.equal(subscriber.waitSync({ fd: fd.number }), true);
   },
 
+  async "several waits may end with the same other fd, and one that is closed fails its wait alone"(client) {
+    const publisher = await client.createPublisher("/extra", SMALL);
+    const first = await client.createSubscriber("/extra"), second = await client.createSubscriber("/extra");
+    {
+      using fd = createEventFd();
+      const waits = [first, first, second].map((subscriber) => subscriber.wait({ fd: fd.number }));
+      signal(fd.number);
+      assert.deepEqual(await Promise.all(waits), [false, false, false]);
+    }
+    const closed = createEventFd(), { number } = closed;
+    closed.close();
+    await assert.rejects(first.wait({ fd: number, timeoutMs: 1 }), { code: "EBADF" });
+    const waiting = first.wait();
+    publisher.publish(bytes("x"));
+    assert.equal(await waiting, true);
+  },
+
+  async "a wait that is aborted is rejected, whatever the reason is"(client) {
+    const subscriber = await client.createSubscriber("/abort");
+    for (const reason of [true, false, undefined, "mine"]) {
+      const abort = new AbortController();
+      const waiting = subscriber.wait({ signal: abort.signal });
+      abort.abort(reason);
+      await waiting.then(() => assert.fail("it was not rejected"), (thrown) => {
+        assert.equal(thrown, abort.signal.reason);
+      });
+    }
+  },
+
   async "a poll fd tells of a message that had to wait for a release"(client) {
     const publisher = await client.createPublisher("/poll", SMALL);
     const subscriber = await client.createSubscriber("/poll");
