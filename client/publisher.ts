@@ -91,8 +91,8 @@ export class Publisher<Value = Uint8Array> implements Disposable, AsyncDisposabl
    * @throws {RangeError} If the message is longer than slots may get.
    */
   getBuffer(bytes?: number): Uint8Array<ArrayBuffer> | null {
-    const { end } = this.#registration.use(), buffer = end.buffer(bytes);
-    if (buffer === null && this.#registration.letGoTrigger()) return this.getBuffer(bytes);
+    const { end } = this.#registration.use();
+    const buffer = end.buffer(bytes) ?? (this.#registration.letGoTrigger() ? end.buffer(bytes) : null);
     this.#lent = buffer === null ? null : end;
     return buffer;
   }

@@ -102,16 +102,24 @@ export class Subscriber<Value = Uint8Array>
    * @throws {ChecksumError} If its checksum is wrong; see `SubscriberOptions.checksum`.
    */
   read(): Message<Value> | null {
+    return this.#readNext() ?? (this.#registration.letGoTrigger() ? this.#readNext() : null);
+  }
+
+  #readNext(): Message<Value> | null {
     const attached = this.#registration.use(), { end } = attached;
     while (end !== null && end.readNext()) {
       const message = this.#take(attached, end);
       if (message !== null) return message;
     }
-    return end !== null && this.#registration.letGoTrigger() ? this.read() : null;
+    return null;
   }
 
   /** Reads the newest message and skips all older ones. Otherwise like `read`. */
   readNewest(): Message<Value> | null {
+    return this.#readNewest() ?? (this.#registration.letGoTrigger() ? this.#readNewest() : null);
+  }
+
+  #readNewest(): Message<Value> | null {
     const attached = this.#registration.use(), { end } = attached;
     return end !== null && end.readNewest() ? this.#take(attached, end) : null;
   }
@@ -146,7 +154,7 @@ export class Subscriber<Value = Uint8Array>
 
   /**
    * The fd that becomes readable when there may be messages, to be waited for by the caller's own means. It stays so
-   * until `read` has found nothing. Publishers write to it with every message from now on.
+   * until `read` or `readNewest` has found nothing. Publishers write to it with every message from now on.
    */
   get pollFd(): number {
     return this.#registration.waiter.pollFd;

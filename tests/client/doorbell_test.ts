@@ -142,6 +142,21 @@ test("who polls for itself is signalled with each message, and no more once all 
   }
 });
 
+test("who polls for itself and reads the newest is not called again for what it has seen", async ({ connect }) => {
+  const client = await connect();
+  const subscriber = await client.createSubscriber("/newest");
+  const publisher = await client.createPublisher("/newest", SMALL);
+  await eventually("the channel has its memory", () => subscriber.numSlots > 0);
+  const { pollFd } = subscriber;
+  publisher.publish(bytes("older"));
+  publisher.publish(bytes("newer"));
+  subscriber.readNewest()!.release();
+  assert.equal(subscriber.readNewest(), null);
+  assert.deepEqual(pollSync([pollFd], 0), []);
+  publisher.publish(bytes("next"));
+  assert.deepEqual(pollSync([pollFd], 0), [pollFd]);
+});
+
 test("a reliable publisher that polls for itself is signalled with each release", async ({ connect }) => {
   const client = await connect();
   const publisher = await client.createPublisher("/slots", { slotBytes: 64, numSlots: 3, reliable: true });
