@@ -87,15 +87,17 @@ export class LoopWatch {
 
 /** null where there are no such handles, or no more fds. */
 function openHandle(fd: Fd): PipeHandle | null {
+  let own: Fd | null = null;
   try {
     const { process } = globalThis as { process?: NodeProcess };
     const { Pipe } = process!.binding!("pipe_wrap") as PipeWrap;
-    const handle = new Pipe(KIND_SOCKET), own = fd.duplicate();
+    const handle = new Pipe(KIND_SOCKET);
+    own = fd.duplicate();
     if (handle.open(own.number) === 0) return handle;
-    own.close();
   } catch {
     // As good as a failure.
   }
+  own?.close();
   return null;
 }
 
