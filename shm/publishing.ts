@@ -294,12 +294,15 @@ export class PublishingEnd implements Disposable {
     const held = this.#exchange(slot), u32 = this.#u32, word = this.#word;
     // A reliable publisher takes no next slot.
     u32[word + PublisherStruct.reliable / 4] = 1;
-    this.#send(byteLength, 0);
-    u32[word + PublisherStruct.reliable / 4] = this.#reliable ? 1 : 0;
-    this.#exchange(held);
-    if (this.#blocks.numSubscribers(this.#options.vchanId ?? -1) === 0) {
-      this.#core.retire(this.#struct, slot.slotId);
-      this.#retirement.notify(slot.slotId);
+    try {
+      this.#send(byteLength, 0);
+    } finally {
+      u32[word + PublisherStruct.reliable / 4] = this.#reliable ? 1 : 0;
+      this.#exchange(held);
+      if (this.#blocks.numSubscribers(this.#options.vchanId ?? -1) === 0) {
+        this.#core.retire(this.#struct, slot.slotId);
+        this.#retirement.notify(slot.slotId);
+      }
     }
     return this.ordinal;
   }
@@ -525,9 +528,9 @@ export class PublishingEnd implements Disposable {
     } finally {
       // Whatever the user's function throws: a message that has its number must go out.
       this.#core.endPublish(this.#struct, byteLength, activation);
+      if (this.#autoFlush) this.#ringer.ring();
+      else this.#unflushed = true;
     }
-    if (this.#autoFlush) this.#ringer.ring();
-    else this.#unflushed = true;
     this.#noteForcedReuse();
     this.#buffers.unmapUnused();
   }

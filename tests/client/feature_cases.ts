@@ -92,6 +92,33 @@ export const featureCases: Record<string, (client: Client) => Promise<void>> = {
     );
   },
 
+  async "what a checksum function throws costs neither a wake-up nor a slot"(client) {
+    let fails = false;
+    const checksum = () => {
+      if (fails) throw new Error("mine");
+    };
+    const subscriber = await client.createSubscriber("/throws");
+    const publisher = await client.createPublisher("/throws", {
+      ...SMALL,
+      checksum,
+      maxOutstandingLeases: 2,
+    });
+    publisher.publish(bytes("x"));
+    await subscriber.wait();
+    const { pollFd } = subscriber;
+    while (pollSync([pollFd], 0).length > 0) readAll(subscriber); // It is also signalled once when a publisher comes.
+    fails = true;
+    assert.throws(() => publisher.publish(bytes("y")), /mine/);
+    assert.deepEqual(pollSync([pollFd], 0), [pollFd]);
+    assert.deepEqual(readAll(subscriber), ["y"]);
+    for (let i = 0; i < 2 * SMALL.numSlots; i++) {
+      const lease = publisher.lease();
+      assert(lease !== null && publisher.getBuffer() !== null, `after ${i} messages no slot is left`);
+      assert.throws(() => lease.publish(1), /mine/);
+      assert.equal(readAll(subscriber).length, 1);
+    }
+  },
+
   async "metadata travels in front of a message, whatever its size"(client) {
     for (
       const [checksumBytes, metadataBytes] of [[4, 1], [4, 12], [4, 13], [20, 16], [32, 64], [4, 1000], [
