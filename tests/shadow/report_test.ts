@@ -103,6 +103,16 @@ test("what a server gives as reason is believed only if it is one", async (shado
   assert.equal((await reportOf(socket)).lastFullSync, "unknown");
 });
 
+test("a server that still sends its state cannot say that it goes on", async (shadow, socket) => {
+  using server = new Peer(replicationSocket(socket));
+  await receiveHeader(server.connection);
+  server.send({ case: "init", value: { sessionId: 5n, generation: 5n } });
+  server.send({ case: "createChannel", value: { channelName: "/a" } });
+  server.send({ case: "resume", value: { generation: 9n } });
+  await until("it is refused", () => shadow.counters.refusals.of("protocol") === 1);
+  assert(!shadow.position.complete);
+});
+
 test(
   "a rollback puts what is kept aside in the place of the newest state, and undoes itself",
   async (shadow, socket) => {
