@@ -91,7 +91,12 @@ function shadowsOf(values: FlagValues<typeof serverFlags>): ServerOptions {
   const named = [...values.shadow_socket];
   const shadowSocket = named.shift() ?? "";
   const secondaryShadowSocket = values.secondary_shadow_socket || (named.shift() ?? "");
-  const recovery = { prefer: values.prefer_shadow, onFailure: values.on_recovery_failure, more: named };
+  const recovery = {
+    prefer: values.prefer_shadow,
+    onFailure: values.on_recovery_failure,
+    trusted: accessRules(values.allow_shadow_user, []),
+    more: named,
+  };
   return { shadowSocket, secondaryShadowSocket, recovery };
 }
 

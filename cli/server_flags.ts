@@ -115,6 +115,7 @@ export const serverFlags = {
   }),
   allow_user: usersFlag("Users whose processes may be clients; may be repeated"),
   allow_group: groupsFlag("Groups whose members may be clients; may be repeated"),
+  allow_shadow_user: usersFlag("Users whose shadows get the state, and all memory with it; may be repeated"),
   allow_any: anybodyFlag("Let every user of this machine be a client, as the C++ server does"),
   max_connections: flag({
     type: integer(1, 1_000_000),

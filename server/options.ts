@@ -22,7 +22,7 @@ export interface ServerOptions {
   /** Socket of a second shadow. Default: none. */
   secondaryShadowSocket?: string;
   /** Other shadows, and how to recover from them. */
-  recovery?: Pick<ShadowNames, "more" | "prefer" | "onFailure" | "journalChangesMax">;
+  recovery?: Pick<ShadowNames, "more" | "prefer" | "onFailure" | "trusted" | "journalChangesMax">;
   /** Whether the server is only for this machine; shows in its id. Default: false. */
   local?: boolean;
   /** Whether to remove what other sessions left in /dev/shm, if nothing was recovered. Default: false. */

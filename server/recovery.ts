@@ -3,7 +3,9 @@
 import { create } from "../proto/message.ts";
 import { getLogger } from "@logtape/logtape";
 import { ShadowCreateChannelSchema } from "../proto/subspace.ts";
+import { uid } from "../ffi/process.ts";
 import { operatingSystem, type System } from "../ffi/system.ts";
+import { AccessPolicy, type AccessRules } from "../wire/access.ts";
 import { type ChannelRecord, closeChannel, closeDump, type StateDump } from "../wire/state_dump.ts";
 import { ChannelTable } from "./channel_table.ts";
 import type { Host } from "./host.ts";
@@ -31,6 +33,8 @@ export interface ShadowNames {
   onFailure?: "skip" | "fresh" | "refuse" | undefined;
   /** Changes that a shadow may miss before it gets everything again. Default: 16384. */
   journalChangesMax?: number | undefined;
+  /** Who may be a shadow beside root and the user that this process runs as: it gets all memory. Default: nobody. */
+  trusted?: AccessRules | undefined;
   /** Where the server listens, for those who look at a shadow. */
   serverSocket?: string | undefined;
 }
@@ -94,7 +98,10 @@ export async function startWithShadows(
 /** Links to all shadows that are named, not connected yet. */
 export function linksTo(names: ShadowNames, patience: ShadowPatience, system: System): ShadowLink[] {
   const sockets = [names.primary, names.secondary, ...names.more ?? []];
-  return sockets.flatMap((socket, i) => socket ? [new ShadowLink(label(i), socket, patience, system)] : []);
+  const trusted = new AccessPolicy(uid(), names.trusted);
+  return sockets.flatMap((socket, i) =>
+    socket ? [new ShadowLink(label(i), socket, patience, trusted, system)] : []
+  );
 }
 
 function label(index: number): string {

@@ -10,7 +10,9 @@ import { Errno, SystemError } from "../ffi/errno.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { System } from "../ffi/system.ts";
 import { isWholeName } from "../ffi/unix_socket.ts";
+import { type AccessPolicy, peerText } from "../wire/access.ts";
 import { Connection, ProtocolError } from "../wire/connection.ts";
+import { peerOf } from "../wire/peer.ts";
 import { type Position, replicationSocket } from "../wire/position.ts";
 import { inOldProtocol, sendEvent, type ShadowEventInit, tryReceiveEvent } from "../wire/shadow_link.ts";
 import { channelEvents, closeDump, receiveDump, receiveHeader, type StateDump } from "../wire/state_dump.ts";
@@ -88,6 +90,7 @@ export class ShadowLink implements ShadowStatus {
     readonly label: string,
     readonly socket: string,
     patience: ShadowPatience,
+    private readonly trusted: AccessPolicy,
     private readonly system: System,
   ) {
     this.#patience = {
@@ -178,13 +181,23 @@ export class ShadowLink implements ShadowStatus {
   async #connectBefore(deadline: number, socket: string): Promise<Fd> {
     while (true) {
       try {
-        return this.system.connect(socket);
+        return this.#checked(this.system.connect(socket));
       } catch (error) {
         const swamped = error instanceof SystemError && error.errno === Errno.EAGAIN;
         if (!swamped || this.system.monotonicMs() >= deadline) throw error;
       }
       await new Promise<void>((resolve) => this.system.after(CONNECT_RETRY_MS, resolve));
     }
+  }
+
+  /** Whoever listens gets all memory: not just anybody may take that name. */
+  #checked(socket: Fd): Fd {
+    const peer = peerOf(this.system, socket);
+    if (this.trusted.admits(peer)) return socket;
+    socket.close();
+    throw new Error(
+      `whoever listens there (${peerText(peer)}) is not trusted; --allow_shadow_user names who is`,
+    );
   }
 
   /**
