@@ -1,8 +1,9 @@
 /** Whole deployments of real processes: server, shadows and clients, each the C++ one or ours. */
 
 import { create } from "@bufbuild/protobuf";
+import { listDirectory } from "../ffi/directory.ts";
 import { closeAll } from "../ffi/fd.ts";
-import { unlinkNamed } from "../ffi/memory_object.ts";
+import { unlinkFile, unlinkNamed } from "../ffi/memory_object.ts";
 import { connectAbstract } from "../ffi/unix_socket.ts";
 import { type ChannelInfoProto, type Request, RequestSchema, type Response } from "../proto/subspace_pb.ts";
 import { splitObjectName } from "../shm/buffer_names.ts";
@@ -101,23 +102,22 @@ export function sessionsOf(programs: readonly Program[]): Set<string> {
 
 /** Message buffers in /dev/shm of a session. */
 export function buffersOf(session: string): string[] {
-  return [...Deno.readDirSync("/dev/shm")].map(({ name }) => name).filter((name) =>
-    name.startsWith(`subspace_${session}_`)
-  );
+  return listDirectory("/dev/shm").filter((name) => name.startsWith(`subspace_${session}_`));
 }
 
 /** Files in /tmp that describe parts of split buffers of a session. */
 export function splitFilesOf(session: string): string[] {
-  return [...Deno.readDirSync("/tmp")].filter(({ name }) => name.startsWith(`subspace_${session}_`))
-    .map(({ name }) => `/tmp/${name}`);
+  return listDirectory("/tmp").filter((name) => name.startsWith(`subspace_${session}_`)).map((name) =>
+    `/tmp/${name}`
+  );
 }
 
 /** Removes the buffers that killed servers left behind. */
 export function removeBuffers(sessions: Iterable<string>): void {
   for (const session of sessions) {
-    for (const name of buffersOf(session)) Deno.removeSync(`/dev/shm/${name}`);
+    for (const name of buffersOf(session)) unlinkNamed(name);
     for (const path of splitFilesOf(session)) {
-      Deno.removeSync(path);
+      unlinkFile(path);
       unlinkNamed(splitObjectName(path));
     }
   }
