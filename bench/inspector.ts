@@ -1,8 +1,9 @@
 /** The inspector at a system of 1000 channels and 4000 users, under traffic. */
 
 import { startServer, startShadow } from "../tests/deployment.ts";
-import { Program, uniqueSocket } from "../tests/program.ts";
+import { type Program, uniqueSocket } from "../tests/program.ts";
 import type { Benchmark, Figures } from "./benchmark.ts";
+import { install, startInstalled } from "./installed.ts";
 import { finished, type Run, startWorker } from "./run.ts";
 
 const CHANNELS = 1000;
@@ -22,6 +23,7 @@ export const inspector: Benchmark = {
   subjects: [...verbs.map(once), watch],
   rounds: 5,
   async prepare(run: Run) {
+    await install("inspect");
     const socket = uniqueSocket("bench"), shadowSocket = uniqueSocket("bench_shadow");
     const shadow = await startShadow("ours", shadowSocket);
     const server = await startServer("ours", socket, [shadowSocket]);
@@ -47,14 +49,14 @@ export const inspector: Benchmark = {
 
 async function measureOnce(verb: string, socket: string): Promise<number> {
   const begin = performance.now();
-  await finished(Program.deno("cli/inspect.ts", [verb, `--socket=${socket}`]));
+  await finished(startInstalled("inspect", [verb, `--socket=${socket}`]));
   return (performance.now() - begin) * 1e6;
 }
 
 const SECONDS = 4;
 
 async function measureWatch(socket: string): Promise<number> {
-  await using program = Program.deno("cli/inspect.ts", ["watch", "--json", `--socket=${socket}`]);
+  await using program = startInstalled("inspect", ["watch", "--json", `--socket=${socket}`]);
   const samples = (count: number) => program.until(`${count} samples`, (lines) => lines.length >= count);
   await samples(2);
   const before = cpuNs(program), begin = performance.now();
