@@ -1,25 +1,10 @@
 import assert from "node:assert/strict";
-import { Client } from "../../mod.ts";
-import { Server } from "../../server/server.ts";
-import { withBalancedFds } from "../open_fds.ts";
-import { cppFolder, inRepository, mayRun, Program, uniqueSocket } from "../program.ts";
+import { cppFolder, inRepository, mayRun, Program } from "../program.ts";
 import { catalogue, withoutCounterpart } from "./catalogue.ts";
 import { catalogueCases } from "./catalogue_cases.ts";
+import { testWithOwnServer } from "./own_server.ts";
 
-for (const [name, run] of Object.entries(catalogueCases)) {
-  Deno.test(name, () =>
-    withBalancedFds(async () => {
-      const socket = uniqueSocket("catalogue");
-      const server = await Server.start({ socket, local: true });
-      try {
-        const connect = () => Client.connect({ socket, name: "case" });
-        await using client = await connect();
-        await run(client, connect);
-      } finally {
-        await server.stop();
-      }
-    }));
-}
+testWithOwnServer(catalogueCases);
 
 const readable = Deno.permissions.querySync({ name: "read" }).state === "granted";
 
