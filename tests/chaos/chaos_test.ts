@@ -1,7 +1,7 @@
 import { mayRun } from "../program.ts";
 import { runChaos } from "./chaos.ts";
 
-/** In CI, which has two cores and ten minutes; `deno task chaos` takes any number. */
+/** In CI, which has two cores and ten minutes; `deno task chaos` takes any number, from any seed. */
 const ROUNDS = 200;
 
 Deno.test({
@@ -9,8 +9,6 @@ Deno.test({
     (mayRun ? "" : " (skipped: needs permission to run programs)"),
   ignore: !mayRun,
   async fn() {
-    const seed = Math.floor(Math.random() * 2 ** 30);
-    console.log(`seed ${seed}: deno task chaos --rounds ${ROUNDS} --seed ${seed}`);
-    console.log(await runChaos(ROUNDS, seed, () => {}));
+    console.log(await runChaos(ROUNDS, 1, () => {}));
   },
 });

@@ -417,11 +417,3 @@ class World {
     }
   }
 }
-
-if (import.meta.main) {
-  const [count = "10000", first = String(Date.now() % 2 ** 30)] = Deno.args;
-  const model = await CoreModel.create();
-  console.log(`seeds from ${first}`);
-  for (let i = 0; i < Number(count); i++) await model.run(Number(first) + i);
-  console.log(`${count} interleavings, ${model.steps} steps, ${model.kills} kills: all held`);
-}

@@ -1,7 +1,7 @@
 import { mayRun } from "../program.ts";
-import { hasPeers, runStress } from "./stress.ts";
+import { runStress } from "./stress.ts";
 
-/** In CI; `deno task stress` takes any number. */
+/** In CI; `deno task stress` takes any number, from any seed. */
 const SECONDS = 15;
 
 Deno.test({
@@ -10,8 +10,6 @@ Deno.test({
     (mayRun ? "" : " (skipped: needs permission to run programs)"),
   ignore: !mayRun,
   async fn() {
-    const seed = Math.floor(Math.random() * 2 ** 31);
-    console.log(`seed ${seed}${hasPeers() ? ", with C++ peers" : ""}`);
-    console.log(await runStress(SECONDS, seed));
+    console.log(await runStress(SECONDS, 1));
   },
 });
