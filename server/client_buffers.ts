@@ -43,7 +43,7 @@ export function registerClientBuffer(
   const metadata = request.metadata!;
   checkPart(physical, metadata.bufferIndex, metadata.slotId);
   metadata.channelName = physical.name;
-  if (hasFd) table.host.checkRoomFor(fds[fdIndex]);
+  if (hasFd) table.host.checkRoomFor(fds[fdIndex], "keep another part of a buffer");
   table.registerBuffer(physical, { metadata, fd: hasFd ? fds.splice(fdIndex, 1)[0] : null });
   return { response: { case: "registerClientBuffer", value: {} }, fds: [] };
 }

@@ -10,6 +10,8 @@ import type { ServerCounters } from "./counters.ts";
 
 /** How long accepting rests when this process has no fd left. */
 const ACCEPT_REST_MS = 100;
+/** What the listening socket is watched for while nobody is accepted. */
+const NOTHING = 0;
 
 /** Who is let in, and where to. */
 export interface EntranceOptions {
@@ -23,14 +25,14 @@ export interface EntranceOptions {
   refuse(reason: RefusalReason, text: string): void;
 }
 
-/** The listening socket of a server. */
+/** The listening socket of a server. Nobody is accepted until `resume`. */
 export class Entrance {
   readonly #watch: Watch;
   #cancelRest: () => void = () => {};
 
   /** @param listener Owned by the entrance from now on. */
   constructor(readonly listener: Fd, private readonly options: EntranceOptions) {
-    this.#watch = options.system.watch(listener, Ready.readable, () => this.#accept());
+    this.#watch = options.system.watch(listener, NOTHING, () => this.#accept());
   }
 
   #accept(): void {
@@ -41,7 +43,7 @@ export class Entrance {
     } catch (error) {
       // Without an fd left the listener stays readable: rest, and let others close some.
       this.options.refuse("fds", `Failed to accept a client: ${(error as Error).message}`);
-      this.#watch.rearm(0);
+      this.#watch.rearm(NOTHING);
       this.#cancelRest = system.after(ACCEPT_REST_MS, () => this.resume());
     }
   }
@@ -65,7 +67,7 @@ export class Entrance {
 
   /** Accepts nobody until `resume`. */
   suspend(): void {
-    this.#watch.rearm(0);
+    this.#watch.rearm(NOTHING);
     this.#cancelRest();
   }
 

@@ -25,8 +25,8 @@ export interface Host {
   /** Makes shared memory, zeroed. */
   readonly createMemory: MemoryAllocator;
   createEventFd(): Fd;
-  /** Throws where an fd that was received may not be kept, as only those are left that are reserved. */
-  checkRoomFor(fd: Fd): void;
+  /** Throws where an fd that was received may not be kept for that, as only those are left that are reserved. */
+  checkRoomFor(fd: Fd, what: string): void;
   createPacketPipe(): [read: Fd, write: Fd];
   /** Wakes whoever waits for an eventfd. Does nothing where the fd is something else. */
   trigger(eventFd: Fd): void;
@@ -46,7 +46,6 @@ const FDS_RESERVED = 64;
 /** @throws {SystemError} With code `EMFILE` where only reserved ones are left: the kernel gives the lowest number. */
 function checkRoomFor(fd: Fd, what: string): void {
   if (fd.number < fdLimit().soft - FDS_RESERVED) return;
-  fd.close();
   throw new SystemError(
     `${what}, as the server has as many fds open as it may (ulimit -n, --max_fds)`,
     Errno.EMFILE,
@@ -54,21 +53,20 @@ function checkRoomFor(fd: Fd, what: string): void {
 }
 
 function createUserEventFd(): Fd {
-  const fd = createEventFd();
+  using cleanup = new DisposableStack();
+  const fd = cleanup.use(createEventFd());
   checkRoomFor(fd, "add another user");
+  cleanup.move();
   return fd;
 }
 
 function watchProcess(pid: number, ended: () => void): Disposable | null {
+  using cleanup = new DisposableStack();
   const process = openProcess(pid);
   if (process === null) return null;
-  const watch = reactor().watch(process, Ready.readable | Ready.once, ended);
-  return {
-    [Symbol.dispose]: () => {
-      watch.close();
-      process.close();
-    },
-  };
+  cleanup.use(process);
+  cleanup.use(reactor().watch(process, Ready.readable | Ready.once, ended));
+  return cleanup.move();
 }
 
 /** This machine. */
@@ -81,7 +79,7 @@ export const systemHost: Host = {
   watchProcess,
   createMemory,
   createEventFd: createUserEventFd,
-  checkRoomFor: (fd) => checkRoomFor(fd, "keep another part of a buffer"),
+  checkRoomFor,
   createPacketPipe,
   trigger: (eventFd) => {
     try {

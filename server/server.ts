@@ -6,6 +6,7 @@ import type { Fd } from "../ffi/fd.ts";
 import { LoopMonitor } from "../ffi/loop_monitor.ts";
 import { uid } from "../ffi/process.ts";
 import { operatingSystem, type System } from "../ffi/system.ts";
+import { claimListener } from "../ffi/unix_socket.ts";
 import { AccessPolicy, type Peer, peerText } from "../wire/access.ts";
 import type { Connection } from "../wire/connection.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
@@ -17,11 +18,11 @@ import { systemHost } from "./host.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { defaultServerLimits, type ServerLimits } from "./limits.ts";
 import { DEFAULT_SOCKET, type ServerOptions, shadowNames, TAKEOVER_MS } from "./options.ts";
-import { handOver } from "./predecessor.ts";
+import { handOver, type HandOverResult } from "./predecessor.ts";
 import type { Replication, ShadowStatus } from "./replication.ts";
 import { ServerChannels } from "./server_channels.ts";
 import { clientConnection, Session, type SessionOwner } from "./session.ts";
-import { takeOver } from "./successor.ts";
+import { type Inheritance, takeOver } from "./successor.ts";
 import type { Refusal } from "./takeover.ts";
 import { Client } from "./users.ts";
 
@@ -68,10 +69,6 @@ export class Server implements SessionOwner {
     this.#replication = replication;
     this.counters = counters;
     this.limits = { ...defaultServerLimits, ...options.limits };
-    table.effects = {
-      replicate: (event, fds) => replication?.replicate(event, fds),
-      directoryChanged: () => this.#channels?.directoryChanged(),
-    };
     this.#channels = publishServerChannels
       ? new ServerChannels(table, {
         serverId: serverId(table.host, system.pid, options),
@@ -90,6 +87,17 @@ export class Server implements SessionOwner {
       refuse: (reason, text) => this.#say(reason, text),
     });
     this.loop = new LoopMonitor(system);
+    table.effects = {
+      replicate: (event, fds) => replication?.replicate(event, fds),
+      directoryChanged: () => this.#channels?.directoryChanged(),
+    };
+  }
+
+  /** Begins to serve. Whatever may be refused by the system was asked for before, or is done without. */
+  #begin(): void {
+    this.#channels?.resume();
+    this.#housekeeping.resume();
+    this.#entrance.resume();
   }
 
   /**
@@ -106,6 +114,7 @@ export class Server implements SessionOwner {
     if (options.cleanupFilesystem && table.size === 0) cleanupFilesystem(host);
     const server = new Server({ listener, table, replication }, options, system);
     cleanup.move();
+    server.#begin();
     return server;
   }
 
@@ -125,16 +134,25 @@ export class Server implements SessionOwner {
       patienceMs: options.takeoverMs ?? TAKEOVER_MS,
       host,
       system,
+    }, (inheritance) => {
+      const server = new Server(inheritance, options, system);
+      return { server, inheritance, [Symbol.dispose]: () => server.#entrance.close() };
     });
     if (outcome.step !== "serve") return await startInstead(outcome, options, socket);
-    const { inheritance } = outcome, { table, clients, replication, offers, pid } = inheritance;
-    const server = new Server(inheritance, options, system);
+    const { server, inheritance } = outcome.heir;
+    server.#inherit(inheritance);
+    return server;
+  }
+
+  /** Begins to serve where another server was until now. */
+  #inherit({ table, clients, replication, offers, pid }: Inheritance): void {
+    this.#begin();
     replication?.begin(offers);
     replication?.resume();
     for (const { peer, connection, client } of clients) {
-      const session = new Session(server, peer, connection, client);
-      server.counters.connections++;
-      server.#serve(session);
+      const session = new Session(this, peer, connection, client);
+      this.counters.connections++;
+      this.#serve(session);
       session.resume();
     }
     log.info(
@@ -146,7 +164,6 @@ export class Server implements SessionOwner {
         session: table.sessionId,
       },
     );
-    return server;
   }
 
   /** Resolves when another server has taken over from this one, which has stopped then. */
@@ -223,6 +240,28 @@ export class Server implements SessionOwner {
   async #handOverTo(connection: Connection, { pid }: Peer): Promise<void> {
     if (this.#stopped !== null) return connection.close();
     log.info("Handing over to process {pid}", { pid });
+    const result = await this.#offer(connection, pid).catch((error) => {
+      connection.close();
+      return { done: false, reason: (error as Error).message, touched: false } as const;
+    });
+    if (result.done) {
+      log.info("Handed over {channels} channels and {clients} clients to process {pid}", {
+        channels: this.table.size,
+        clients: this.#sessions.size,
+        pid,
+      });
+      this.#leave();
+    } else {
+      log.error("Failed to hand over to process {pid}, and going on: {reason}", {
+        pid,
+        reason: result.reason,
+      });
+      this.#goOn(result.touched);
+    }
+  }
+
+  /** Does nothing any more, and hands all of it over. */
+  async #offer(connection: Connection, pid: number): Promise<HandOverResult> {
     const { table, counters } = this, { listener } = this.#entrance;
     // Sessions may be about to notice that their connection has ended. Nothing may change any more when they do.
     for (const { connection, client } of this.#sessions) if (connection.closed) table.disconnect(client);
@@ -235,24 +274,7 @@ export class Server implements SessionOwner {
     const replication = this.#replication?.suspend() ?? null;
     const patienceMs = this.options.takeoverMs ?? TAKEOVER_MS;
     const estate = { table, listener, clients, replication, counters };
-    const result = await handOver(connection, pid, estate, patienceMs, this.system).catch((error) => {
-      connection.close();
-      return { done: false, reason: (error as Error).message, touched: false } as const;
-    });
-    if (result.done) {
-      log.info("Handed over {channels} channels and {clients} clients to process {pid}", {
-        channels: table.size,
-        clients: clients.length,
-        pid,
-      });
-      this.#leave();
-    } else {
-      log.error("Failed to hand over to process {pid}, and going on: {reason}", {
-        pid,
-        reason: result.reason,
-      });
-      this.#goOn(result.touched);
-    }
+    return await handOver(connection, pid, estate, patienceMs, this.system);
   }
 
   /** Leaves everything to the server that has taken over. */
@@ -271,6 +293,7 @@ export class Server implements SessionOwner {
   #goOn(touched: boolean): void {
     try {
       if (touched) this.table.finishRecovery();
+      if (touched) claimListener(this.#entrance.listener);
     } catch (error) {
       log.error("Failed to check the channels after a hand-over: {reason}", {
         reason: (error as Error).message,

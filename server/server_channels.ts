@@ -6,11 +6,10 @@ import { ChannelDirectorySchema, CreatePublisherRequestSchema, StatisticsSchema 
 import type { Timers } from "../ffi/system.ts";
 import type { Trigger } from "../shm/doorbell.ts";
 import { PublishingEnd } from "../shm/publishing.ts";
-import type { Channel } from "./channel.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { channelInfo, channelStats } from "./introspection.ts";
 import { createPublisher, subscribersOf } from "./publisher_requests.ts";
-import type { Client, Subscriber } from "./users.ts";
+import type { Client, Publisher, Subscriber } from "./users.ts";
 
 const log = getLogger(["subspace", "server"]);
 
@@ -23,63 +22,91 @@ const DIRECTORY_DELAY_MS = 5;
 const DIRECTORY_DELAY_FACTOR = 30;
 const DIRECTORY_DELAY_MAX_MS = 1000;
 
-/** A publisher of the server on a channel of its own. It is a client like any other, but for the socket. */
+/**
+ * A publisher of the server on a channel of its own. It is a client like any other, but for the socket. A server that
+ * cannot have it, as it has no fd left, serves all the same.
+ */
 class ServerPublisher {
-  readonly #channel: Channel;
-  readonly #end: PublishingEnd;
+  #publisher: Publisher | null = null;
+  #end: PublishingEnd | null = null;
+  /** Whether the last message could not be published, which is said once. */
+  #failed = false;
 
-  constructor(table: ChannelTable, client: Client, readonly name: string, type: string) {
-    const id = takeOver(table, name);
-    const answer = createPublisher(
-      table,
-      client,
-      create(CreatePublisherRequestSchema, {
-        channelName: name,
-        numSlots: NUM_SLOTS,
-        slotSize: SLOT_BYTES,
-        type: new TextEncoder().encode(type),
-        vchanId: -1,
-        publisherId: id,
-        processId: BigInt(client.pid),
-      }),
-    );
-    if (answer.response.case !== "createPublisher") throw new TypeError("Cannot publish without a publisher");
-    this.#channel = table.find(name)!;
-    const { blocks, layout } = this.#channel.physical;
-    this.#end = new PublishingEnd({
-      sessionId: table.sessionId,
-      resolvedName: name,
+  constructor(
+    private readonly table: ChannelTable,
+    private readonly client: Client,
+    readonly name: string,
+    private readonly type: string,
+  ) {}
+
+  /** Makes ready to publish. Returns whether it is. */
+  open(): boolean {
+    return this.#attempt(() => void this.#opened());
+  }
+
+  /** Publishes a message. Returns whether it was. */
+  publish(make: () => Uint8Array): boolean {
+    return this.#attempt(() => {
+      const end = this.#opened(), message = make();
+      const buffer = end.buffer(message.length);
+      if (buffer === null) throw new Error("subscribers hold all slots");
+      buffer.set(message);
+      end.setSubscriberTriggers(Array.from(subscribersOf(this.#publisher!.channel), triggerOf));
+      end.publish(message.length);
+    });
+  }
+
+  #attempt(act: () => void): boolean {
+    try {
+      act();
+      this.#failed = false;
+    } catch (error) {
+      const reason = (error as Error).message;
+      if (!this.#failed) log.error("Failed to publish {channel}: {reason}", { channel: this.name, reason });
+      this.#failed = true;
+    }
+    return !this.#failed;
+  }
+
+  #opened(): PublishingEnd {
+    const { channel, id } = this.#publisher ??= this.#create();
+    const { blocks, layout } = channel.physical;
+    return this.#end ??= new PublishingEnd({
+      sessionId: this.table.sessionId,
+      resolvedName: this.name,
       blocks,
-      id: answer.response.value.publisherId ?? 0,
+      id,
       slotBytes: SLOT_BYTES,
       checksumBytes: layout.checksumBytes,
       metadataBytes: layout.metadataBytes,
     });
   }
 
-  /** Publishes a message; logs why where it cannot. */
-  publish(make: () => Uint8Array): void {
-    try {
-      const message = make();
-      const buffer = this.#end.buffer(message.length);
-      if (buffer === null) throw new Error("subscribers hold all slots");
-      buffer.set(message);
-      this.#end.setSubscriberTriggers(Array.from(subscribersOf(this.#channel), triggerOf));
-      this.#end.publish(message.length);
-    } catch (error) {
-      log.error("Failed to publish {channel}: {reason}", {
-        channel: this.name,
-        reason: (error as Error).message,
-      });
-    }
+  #create(): Publisher {
+    const { table, client, name } = this;
+    const { response } = createPublisher(
+      table,
+      client,
+      create(CreatePublisherRequestSchema, {
+        channelName: name,
+        numSlots: NUM_SLOTS,
+        slotSize: SLOT_BYTES,
+        type: new TextEncoder().encode(this.type),
+        vchanId: -1,
+        publisherId: takeOver(table, name),
+        processId: BigInt(client.pid),
+      }),
+    );
+    if (response.case !== "createPublisher") throw new TypeError("Cannot publish without a publisher");
+    return table.find(name)!.publishers.get(response.value.publisherId ?? 0)!;
   }
 
   close(): void {
-    this.#end.close();
+    this.#end?.close();
   }
 
   abandon(): void {
-    this.#end.leave();
+    this.#end?.leave();
   }
 }
 
@@ -109,13 +136,16 @@ export interface ServerChannelsOptions {
   readonly timers: Timers;
 }
 
-/** `/subspace/ChannelDirectory`, published after changes, and `/subspace/Statistics`, published periodically. */
+/**
+ * `/subspace/ChannelDirectory`, published after changes, and `/subspace/Statistics`, published periodically, from the first
+ * `resume` on.
+ */
 export class ServerChannels {
   readonly #directory: ServerPublisher;
   readonly #statistics: ServerPublisher;
   #directoryDelayMs = DIRECTORY_DELAY_MS;
   #cancelDirectory: (() => void) | null = null;
-  #cancelStatistics: () => void;
+  #cancelStatistics: () => void = () => {};
 
   constructor(private readonly table: ChannelTable, private readonly options: ServerChannelsOptions) {
     const { client } = options;
@@ -126,8 +156,6 @@ export class ServerChannels {
       "subspace.ChannelDirectory",
     );
     this.#statistics = new ServerPublisher(table, client, "/subspace/Statistics", "subspace.Statistics");
-    this.#cancelStatistics = this.#scheduleStatistics();
-    this.directoryChanged();
   }
 
   /** The directory will be published soon, with all changes until then. */
@@ -141,13 +169,17 @@ export class ServerChannels {
   #publishDirectory(): void {
     this.#cancelDirectory = null;
     const start = performance.now();
-    this.#directory.publish(() => {
+    const published = this.#directory.publish(() => {
       const channels = Array.from(this.table.channels(), channelInfo);
       const message = create(ChannelDirectorySchema, { serverId: this.options.serverId, channels });
       return toBinary(ChannelDirectorySchema, message);
     });
     const delay = DIRECTORY_DELAY_FACTOR * (performance.now() - start);
-    this.#directoryDelayMs = Math.min(Math.max(DIRECTORY_DELAY_MS, delay), DIRECTORY_DELAY_MAX_MS);
+    this.#directoryDelayMs = published
+      ? Math.min(Math.max(DIRECTORY_DELAY_MS, delay), DIRECTORY_DELAY_MAX_MS)
+      : DIRECTORY_DELAY_MAX_MS;
+    // What it could not say is still to be said.
+    if (!published) this.directoryChanged();
   }
 
   #scheduleStatistics(): () => void {
@@ -174,6 +206,9 @@ export class ServerChannels {
   }
 
   resume(): void {
+    this.suspend();
+    this.#directory.open();
+    this.#statistics.open();
     this.#cancelStatistics = this.#scheduleStatistics();
     this.directoryChanged();
   }

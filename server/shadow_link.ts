@@ -58,6 +58,12 @@ export interface Offer {
   readonly inherited?: boolean;
 }
 
+/** A link that another server had, with its connection, which is suspended. */
+export interface InheritedLink extends Omit<HandedLink, "name" | "connection"> {
+  readonly connection: Connection | null;
+  readonly resumable: boolean;
+}
+
 /** All that happens in a server, for its shadows. */
 export interface History {
   readonly generation: bigint;
@@ -391,9 +397,9 @@ export class ShadowLink implements ShadowStatus {
     this.#connection?.resume();
   }
 
-  /** Goes on where another server was, whose link owns its fds no longer. null where it has no connection. */
+  /** Goes on where another server was. null where it has no connection. */
   inherit(
-    { syncFull, lastFullSync, syncPartial, connection }: HandedLink,
+    { syncFull, lastFullSync, syncPartial, connection, resumable }: InheritedLink,
     generation: bigint,
     offset: number,
   ): Offer | null {
@@ -401,10 +407,9 @@ export class ShadowLink implements ShadowStatus {
     this.lastFullSync = lastFullSync;
     this.syncPartial = syncPartial;
     if (connection === null) return null;
-    const { socket, state, resumable } = connection;
-    this.#connection = new Connection(socket, {}, this.system, state);
+    this.#connection = connection;
     return {
-      connection: this.#connection,
+      connection,
       position: { generation, offset: BigInt(offset), complete: true },
       sessionId: 0n,
       resumable,

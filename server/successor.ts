@@ -5,7 +5,12 @@ import { closeAll, type Fd } from "../ffi/fd.ts";
 import { uid } from "../ffi/process.ts";
 import type { System } from "../ffi/system.ts";
 import { claimListener } from "../ffi/unix_socket.ts";
-import type { HandOverClient, HandOverServer, HandOverShadow } from "../proto/subspace_pb.ts";
+import type {
+  HandOverClient,
+  HandOverConnection,
+  HandOverServer,
+  HandOverShadow,
+} from "../proto/subspace_pb.ts";
 import { AccessPolicy, type Peer, peerText } from "../wire/access.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
 import { Connection, ProtocolError } from "../wire/connection.ts";
@@ -19,16 +24,12 @@ import type { Host } from "./host.ts";
 import { JOURNAL_CHANGES_MAX } from "./journal.ts";
 import type { ServerLimits } from "./limits.ts";
 import { linksTo, rebuild, type ShadowNames } from "./recovery.ts";
-import type { HandedLink, SyncReason } from "./replication.ts";
+import type { SyncReason } from "./replication.ts";
 import { Replicator } from "./replicator.ts";
 import { clientConnection } from "./session.ts";
-import type { Offer, ShadowLink, ShadowPatience } from "./shadow_link.ts";
+import type { InheritedLink, Offer, ShadowLink, ShadowPatience } from "./shadow_link.ts";
 import { type Refusal, Successor } from "./takeover.ts";
 import { Client } from "./users.ts";
-
-/** What one client's outbound queue and fds may add up to. */
-const FRAME_BYTES_MAX = 256 * 1024 * 1024;
-const FDS_MAX = 65_536;
 
 /** How a server takes over. */
 export interface TakeoverOptions {
@@ -42,7 +43,7 @@ export interface TakeoverOptions {
   readonly system: System;
 }
 
-/** All that the other server had. What is connected is suspended still. */
+/** All that the other server had. What is connected is suspended still, and goes on without asking for anything. */
 export interface Inheritance {
   readonly table: ChannelTable;
   readonly listener: Fd;
@@ -60,17 +61,24 @@ export interface Inheritance {
 }
 
 /** What came of an attempt: this process is the server now, or it is not, and this is what to do instead. */
-export type TakeoverOutcome =
-  | { readonly step: "serve"; readonly inheritance: Inheritance }
+export type TakeoverOutcome<Heir> =
+  | { readonly step: "serve"; readonly heir: Heir }
   | Refusal;
 
-/** Asks the server on a socket for all that it has. Resolves in any case. */
-export async function takeOver(options: TakeoverOptions): Promise<TakeoverOutcome> {
+/**
+ * Asks the server on a socket for all that it has. Resolves in any case.
+ *
+ * @param prepare Makes what serves with it. Whatever can fail has to be done there, while the other server may still go
+ * on: it is disposed of then.
+ */
+export async function takeOver<Heir extends Disposable>(
+  options: TakeoverOptions,
+  prepare: (inheritance: Inheritance) => Heir,
+): Promise<TakeoverOutcome<Heir>> {
   const { socket, patienceMs, system } = options, machine = new Successor();
   let connection: Connection;
   try {
-    const limits = { frameBytesMax: FRAME_BYTES_MAX, fdsMax: FDS_MAX };
-    connection = new Connection(system.connect(socket), limits, system);
+    connection = new Connection(system.connect(socket), {}, system);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     return { step: error.code === "ECONNREFUSED" ? "start" : "fail", reason: error.message };
@@ -94,16 +102,19 @@ export async function takeOver(options: TakeoverOptions): Promise<TakeoverOutcom
     const { value, tokens: fds } = await estate.receive(connection);
     using baton = fds[0], fence = fds[1];
     const tokens = tokensOf(baton, fence);
-    const inheritance = estate.build(value, peer.pid);
+    const inheritance = estate.build(value, peer.pid), heir = estate.add(prepare(inheritance));
+    // Everything is open that is to be kept.
+    options.host.checkRoomFor(fence, "serve in its place");
     let refused = machine.complete(tokens);
     if (refused !== null) return refused;
     inheritance.table.finishRecovery();
+    claimListener(inheritance.listener);
     refused = machine.prepared(tokens);
     if (refused !== null) return refused;
-    claimListener(inheritance.listener);
+    // From here on there is no other server: nothing below can fail.
     sendPart(connection, { case: "taken", value: {} });
     estate.keep();
-    return { step: "serve", inheritance };
+    return { step: "serve", heir };
   } catch (error) {
     if (late !== null) return late;
     if (connection.closed) return machine.ended(connection.failure?.message ?? null);
@@ -137,7 +148,7 @@ class IncomingEstate implements Disposable {
   }[] = [];
   readonly #links: ShadowLink[];
   /** What each of the links goes on with. */
-  readonly #handed = new Map<ShadowLink, HandedLink>();
+  readonly #handed = new Map<ShadowLink, InheritedLink>();
   #dump: StateDump | null = null;
   #listener: Fd | null = null;
 
@@ -179,7 +190,7 @@ class IncomingEstate implements Disposable {
       throw new ProtocolError("Cannot accept a client without its connection");
     }
     const { limits, system } = this.options, { socket, state } = connectionOf(part.connection, fds);
-    const connection = this.#owned.use(clientConnection(socket, limits, system, state));
+    const connection = this.add(clientConnection(socket, limits, system, state));
     this.#clients.push({ part, peer: peerOf(system, socket), connection });
   }
 
@@ -189,12 +200,17 @@ class IncomingEstate implements Disposable {
     // This server was started with other shadows.
     if (link === undefined || this.#handed.has(link)) return closeAll(fds);
     this.#handed.set(link, {
-      name,
       syncPartial: Number(syncPartial),
       syncFull: new Map(countsOf(syncFull) as [SyncReason, number][]),
       lastFullSync: (lastFullSync || null) as SyncReason | null,
-      connection: connection === undefined ? null : { ...connectionOf(connection, fds), resumable },
+      connection: connection === undefined ? null : this.#shadowConnection(connection, fds),
+      resumable,
     });
+  }
+
+  #shadowConnection(part: HandOverConnection, fds: Fd[]): Connection {
+    const { socket, state } = connectionOf(part, fds);
+    return this.add(new Connection(socket, {}, this.options.system, state));
   }
 
   /** Makes of it what a server is made of. Changes no memory that is shared with anybody. */
@@ -222,7 +238,6 @@ class IncomingEstate implements Disposable {
       const handed = this.#handed.get(link);
       return handed === undefined ? null : link.inherit(handed, generation, offset);
     });
-    this.#handed.clear();
     const changesMax = shadows.journalChangesMax ?? JOURNAL_CHANGES_MAX;
     const replication = this.#links.length === 0
       ? null
@@ -238,17 +253,17 @@ class IncomingEstate implements Disposable {
     };
   }
 
+  /** Disposes of something too unless all is kept. */
+  add<Value extends Disposable>(value: Value): Value {
+    return this.#owned.use(value);
+  }
+
   /** Leaves all of it to whoever has the inheritance. */
   keep(): void {
     this.#owned.move();
   }
 
   [Symbol.dispose](): void {
-    for (const { connection } of this.#handed.values()) {
-      if (connection !== null) {
-        new Connection(connection.socket, {}, this.options.system, connection.state).close();
-      }
-    }
     this.#owned.dispose();
   }
 }

@@ -87,6 +87,8 @@ const landing = new Uint8Array(READ_BYTES);
 /** What a connection has room for once something came, at the least; and at the most when nothing waits. */
 const INPUT_BYTES_MIN = 256, INPUT_BYTES_KEPT_MAX = 4 * READ_BYTES;
 const NO_INPUT = new Uint8Array(0);
+/** What a connection waits for; and while it is suspended: that the peer is gone is reported all the same. */
+const AWAKE = Ready.readable | Ready.writable | Ready.edge, ASLEEP = Ready.edge;
 /** How soon sending is tried again when too many fds are in flight, which no event ever ends. */
 const FDS_IN_FLIGHT_RETRY_MS = 1;
 
@@ -101,8 +103,9 @@ export function frame(message: Uint8Array, extraBytes = 0): Uint8Array<ArrayBuff
 /** One end of a stream socket that carries framed messages and fds. */
 export class Connection implements Disposable {
   readonly #limits: Required<ConnectionLimits>;
-  /** null while it is suspended. */
+  /** null once it is closed. */
   #watch: Watch | null = null;
+  #suspended: boolean;
   #input = NO_INPUT;
   #start = 0;
   #end = 0;
@@ -131,6 +134,7 @@ export class Connection implements Disposable {
    * @param socket Non-blocking; owned by the connection from now on.
    * @param system What the socket is one of.
    * @param state Of the connection that this one goes on with, whose fds are its own from now on. It is suspended then.
+   * @throws {SystemError} If the socket cannot be watched. It is closed then, as are all fds.
    */
   constructor(
     readonly socket: Fd,
@@ -144,13 +148,14 @@ export class Connection implements Disposable {
       outboundBytesMax: limits.outboundBytesMax ?? 64 * 1024 * 1024,
       outboundFdsMax: limits.outboundFdsMax ?? 16384,
     };
-    if (state === null) this.#startWatching();
-    else this.#adopt(state);
-  }
-
-  #startWatching(): void {
-    const events = Ready.readable | Ready.writable | Ready.edge;
-    this.#watch = this.system.watch(this.socket, events, (ready) => this.#ready(ready));
+    this.#suspended = state !== null;
+    if (state !== null) this.#adopt(state);
+    try {
+      this.#watch = this.system.watch(socket, state === null ? AWAKE : ASLEEP, (ready) => this.#ready(ready));
+    } catch (error) {
+      this.close(error as Error);
+      throw error;
+    }
   }
 
   #adopt({ pending, pendingFds, input, arrivals, outbound }: ConnectionState): void {
@@ -163,7 +168,7 @@ export class Connection implements Disposable {
 
   /** Whether it leaves its socket alone, so that another process may go on with it. */
   get suspended(): boolean {
-    return this.#watch === null && !this.#closed;
+    return this.#suspended && !this.#closed;
   }
 
   /**
@@ -172,8 +177,8 @@ export class Connection implements Disposable {
    * @returns What the connection is by then. The fds are borrowed.
    */
   suspend(): ConnectionState {
-    this.#watch?.close();
-    this.#watch = null;
+    this.#suspended = true;
+    this.#watch?.rearm(ASLEEP);
     return {
       pending: this.#pending?.bytes ?? null,
       pendingFds: this.#frameFds,
@@ -183,10 +188,11 @@ export class Connection implements Disposable {
     };
   }
 
-  /** Goes on after `suspend`, or with the state that it was made of. */
+  /** Goes on after `suspend`, or with the state that it was made of. It takes nothing that could be refused. */
   resume(): void {
     if (!this.suspended) return;
-    this.#startWatching();
+    this.#suspended = false;
+    this.#watch?.rearm(AWAKE);
     this.#flush();
     this.#wakeReader?.();
     this.onReadable?.();
@@ -212,6 +218,7 @@ export class Connection implements Disposable {
   }
 
   #ready(ready: number): void {
+    if (this.#suspended) return;
     if ((ready & (Ready.writable | Ready.error | Ready.hangup)) !== 0 && this.#outbound.length > 0) {
       this.#flush();
     }

@@ -6,6 +6,7 @@ import { Client } from "../../mod.ts";
 import { Shadow } from "../../shadow/shadow.ts";
 import { channelInfo, type Maker, startClient, startServer, until } from "../deployment.ts";
 import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
+import { RawClient } from "../server/raw_client.ts";
 import { Traffic } from "../server/traffic.ts";
 
 const ignore = !mayRun;
@@ -151,6 +152,26 @@ test("a server that is killed in the middle of taking over is one that never was
     assert.deepEqual(traffic.failures, []);
     await servers.takeOver();
   }
+});
+
+test("a server that may open too few files leaves the one before going on, however few they are", async () => {
+  await using servers = await Succession.begin();
+  using clients = new DisposableStack();
+  const all: RawClient[] = [];
+  for (let i = 0; i < 20; i++) all.push(clients.use(await RawClient.connect(servers.socket)));
+  for (const [i, client] of all.entries()) await client.createPublisher(`/many/${i}`, { numSlots: 4 });
+  const areServed = async () => {
+    for (const client of all) assert.equal((await client.getChannelInfo("/many/0")).channels.length, 1);
+  };
+  // It needs about as many as the other one has, and some are reserved.
+  for (const more of [-90, -60, -30, -10, 0, 10, 50]) {
+    await using next = servers.next(`--max_fds=${servers.fds + more}`);
+    await next.line(/Cannot take over the server at /);
+    assert.equal((await next.status()).code, 1);
+    await areServed();
+  }
+  await servers.takeOver(`--max_fds=${servers.fds + 200}`);
+  await areServed();
 });
 
 test("a process that stops with the server in its hands is killed, and the server goes on", async () => {
