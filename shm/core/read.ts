@@ -5,6 +5,7 @@ import {
   availableOf,
   ccbOf,
   DONE,
+  GONE,
   nobodyPublishes,
   OWNED,
   pin,
@@ -93,8 +94,11 @@ function ownBits(subscriber: u32): u32 {
 // What identifies a message in its slot for good: the whole ordinal, and whose ordinal it is.
 @inline
 function messageKey(ordinal: u64, vchan: i32): u64 {
-  return (ordinal << 10) | <u64> (<u32> vchan & 0x3FF);
+  return (ordinal << 10 & ~AGAIN) | <u64> (<u32> vchan & 0x3FF);
 }
+
+// Set in the key of a message that was found after it had been read: its release counts no more.
+const AGAIN: u64 = 0x8000000000000000;
 
 @inline
 function deliveredAt(subscriber: u32, slotId: u32): u32 {
@@ -158,7 +162,7 @@ function listUnread(subscriber: u32, channel: u32, multiplexed: bool, end: u64):
     if (messageVchan < -1 || messageVchan > 1022 || !vchansMatch(messageVchan, vchan)) continue;
     if (messageVchan == vchan && !multiplexed && ordinal >= end) continue;
     if (messageVchan != -1 && vchan == -1) store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MULTIPLEXED);
-    if (load<u64>(deliveredAt(subscriber, id)) == messageKey(ordinal, messageVchan)) {
+    if ((load<u64>(deliveredAt(subscriber, id)) & ~AGAIN) == messageKey(ordinal, messageVchan)) {
       forget(subscriber, channel, bits, id, ordinal, messageVchan);
       continue;
     }
@@ -300,7 +304,8 @@ function pinExactly(channel: u32, slot: u32, id: u32, reliable: u32, ordinal: u6
 @inline
 function claim(subscriber: u32, bits: u32, slot: u32, id: u32, ordinal: u64, vchan: i32): void {
   atomic.and<u64>(wordOf(bits, id), ~maskOf(id));
-  store<u64>(deliveredAt(subscriber, id), messageKey(ordinal, vchan));
+  const delivered = deliveredAt(subscriber, id), key = messageKey(ordinal, vchan);
+  store<u64>(delivered, (load<u64>(delivered) & ~AGAIN) == key ? key | AGAIN : key);
   const last = lastOrdinalAt(subscriber, vchan);
   if (load<u64>(last) < ordinal) store<u64>(last, ordinal);
   const reliable = load<u32>(subscriber, SUBSCRIBER_STRUCT_RELIABLE) != 0;
@@ -409,7 +414,8 @@ export function release(subscriber: u32, id: u32): u32 {
   // Not ours any more: the server took this subscriber for gone and gave its messages back.
   if (!clearWasSet(owners, load<u32>(subscriber, SUBSCRIBER_STRUCT_ID))) return relieved;
   const vchan = vchanField == 0x3FF ? -1 : <i32> vchanField;
-  const released = unpin(channel, id, load<u32>(subscriber, SUBSCRIBER_STRUCT_RELIABLE), key >> 10, vchan, DONE);
+  const reliable = load<u32>(subscriber, SUBSCRIBER_STRUCT_RELIABLE), how = key & AGAIN ? GONE : DONE;
+  const released = unpin(channel, id, reliable, (key & ~AGAIN) >> 10, vchan, how);
   return relieved | (flags & SLOT_FLAG_ACTIVATION ? released & ~RELEASE_RETIRED : released);
 }
 

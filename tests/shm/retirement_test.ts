@@ -59,6 +59,29 @@ Deno.test("slots that reading the newest message lets go are reported too", () =
   assert.deepEqual(readAll(read), [3]);
 });
 
+Deno.test("who finds a message again after reading it counts once, and retires the slot if the others have let go", () => {
+  const [read, write] = createPacketPipe();
+  using _read = read, _write = write;
+  using channel = new LocalChannel();
+  using publisher = channel.publisher(0);
+  using one = channel.subscriber(1);
+  using two = channel.subscriber(2);
+  for (const subscriber of [one, two]) subscriber.setRetirementPipes([write.number]);
+  send(publisher, "x");
+  const time = publisher.timestampNs;
+  receiveAll(one);
+  for (let i = 0; i < 2; i++) {
+    assert(one.find(time));
+    one.release(one.slotId);
+  }
+  assert.deepEqual(readAll(read), []);
+  assert(one.find(time));
+  receiveAll(two);
+  assert.deepEqual(readAll(read), []);
+  one.release(one.slotId);
+  assert.deepEqual(readAll(read), [0]);
+});
+
 Deno.test("slots that a subscriber has no place for are reported when it drops them", () => {
   const [read, write] = createPacketPipe();
   using _read = read, _write = write;
