@@ -36,7 +36,7 @@ const faults: [what: string, file: string, from: string, to: string, seen: RegEx
     "lease.ts",
     "if (!take(publisher, slot, refs)) return OUTCOME_NONE;",
     "take(publisher, slot, refs);",
-    /takes slot \d+ of publisher \d+|is damaged|is missing/,
+    /takes slot \d+ of publisher \d+|takes slot \d+, which|is damaged|is missing/,
   ],
   [
     "a slot that is given back stays its publisher's",
