@@ -46,28 +46,35 @@ export function renderTable(
   }));
   const laidOut = rows.map((row) => row.map(measured));
   const widths = columns.map(({ title }, i) => {
-    const widest = laidOut.reduce((most, row) => Math.max(most, row[i].width), 0);
+    const widest = laidOut.reduce((most, row) => Math.max(most, widthOf(row[i])), 0);
     return widest === 0 && rows.length > 0 ? 0 : Math.max(title.length, widest);
   });
   shrink(columns, widths, width);
+  const shown = [...columns.keys()].filter((i) => widths[i] > 0);
   return [head, ...laidOut].map((row) =>
-    columns.flatMap(({ align }, i) =>
-      widths[i] === 0 ? [] : [fit(row[i], widths[i], align === "right", style)]
-    )
-      .join(GAP).trimEnd()
+    shown.map((i) => fit(row[i], widths[i], columns[i].align === "right", style)).join(GAP).trimEnd()
   );
 }
 
-/** A cell as it is shown, and how wide that is. */
-interface MeasuredCell {
+/** A cell as it is shown, and how wide that is; a text alone where it is as wide as it is long. */
+type MeasuredCell = string | {
   readonly text: string;
   readonly width: number;
   readonly emphasis: Emphasis | null;
-}
+};
 
 function measured(cell: Cell): MeasuredCell {
-  const text = printable(typeof cell === "string" ? cell : cell.text);
-  return { text, width: displayWidth(text), emphasis: typeof cell === "string" ? null : cell.emphasis };
+  if (typeof cell !== "string") return { ...cell, ...measuredText(cell.text) };
+  return PLAIN.test(cell) ? cell : { ...measuredText(cell), emphasis: null };
+}
+
+function measuredText(text: string): { text: string; width: number } {
+  const shown = printable(text);
+  return { text: shown, width: displayWidth(shown) };
+}
+
+function widthOf(cell: MeasuredCell): number {
+  return typeof cell === "string" ? cell.length : cell.width;
 }
 
 function shrink(columns: readonly Column[], widths: number[], width: number): void {
@@ -83,9 +90,13 @@ function shrink(columns: readonly Column[], widths: number[], width: number): vo
 }
 
 function fit(cell: MeasuredCell, width: number, alignRight: boolean, style: Style): string {
-  const fits = cell.width <= width, text = fits ? cell.text : shorten(cell.text, width);
-  const padding = " ".repeat(width - (fits ? cell.width : displayWidth(text)));
-  const styled = cell.emphasis === null || text === "" ? text : style(text, cell.emphasis);
+  if (typeof cell === "string" && cell.length <= width) {
+    return alignRight ? cell.padStart(width) : cell.padEnd(width);
+  }
+  const { text: whole, emphasis } = typeof cell === "string" ? { text: cell, emphasis: null } : cell;
+  const fits = widthOf(cell) <= width, text = fits ? whole : shorten(whole, width);
+  const padding = " ".repeat(width - (fits ? widthOf(cell) : displayWidth(text)));
+  const styled = emphasis === null || text === "" ? text : style(text, emphasis);
   return alignRight ? padding + styled : styled + padding;
 }
 

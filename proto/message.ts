@@ -34,10 +34,8 @@ interface AnySchema {
   readonly typeName: string;
   readonly fields: readonly Field[];
   readonly byNumber: readonly (Field | undefined)[];
-  /** Defaults of its members, but for lists and oneofs, which each message has of its own. */
-  readonly defaults: readonly (readonly [name: string, value: unknown])[];
-  readonly lists: readonly string[];
-  readonly oneofs: ReadonlySet<string>;
+  /** Makes one with nothing in it. */
+  empty(): Message;
 }
 
 declare const messageType: unique symbol;
@@ -47,39 +45,27 @@ export interface Schema<T extends Message> extends AnySchema {
   readonly [messageType]?: T;
 }
 
-const NO_BYTES = new Uint8Array();
+/** What members of bytes are where nothing was said. */
+export const NO_BYTES: Uint8Array<ArrayBuffer> = new Uint8Array();
 
-const scalarDefaults: Record<Scalar, unknown> = {
-  string: "",
-  bytes: NO_BYTES,
-  bool: false,
-  int32: 0,
-  uint32: 0,
-  int64: 0n,
-  uint64: 0n,
-};
-
-/** Declares a kind of message. */
-export function schema<T extends Message>(typeName: string, fields: readonly Field[]): Schema<T> {
-  const defaults: [string, unknown][] = [];
-  const byNumber: (Field | undefined)[] = [], lists: string[] = [], oneofs = new Set<string>();
-  for (const field of fields) {
-    const { no, name, type, repeated, oneof } = field;
-    byNumber[no] = field;
-    if (repeated) lists.push(name);
-    else if (oneof !== undefined) oneofs.add(oneof);
-    else if (typeof type === "string") defaults.push([name, scalarDefaults[type]]);
-  }
-  return { typeName, fields, byNumber, defaults, lists, oneofs };
+/**
+ * Declares a kind of message.
+ *
+ * @param empty Makes one with nothing in it, from a literal: members that are added one by one, under names from a table,
+ * cost several times as much, in time and in memory.
+ */
+export function schema<T extends Message>(
+  typeName: T["$typeName"],
+  fields: readonly Field[],
+  empty: () => T,
+): Schema<T> {
+  const byNumber: (Field | undefined)[] = [];
+  for (const field of fields) byNumber[field.no] = field;
+  return { typeName, fields, byNumber, empty };
 }
 
-function make({ typeName, defaults, lists, oneofs }: AnySchema): Members {
-  // Spreading objects of so many kinds at one place takes several times as long.
-  const message: Members = { $typeName: typeName };
-  for (const [name, value] of defaults) message[name] = value;
-  for (const name of lists) message[name] = [];
-  for (const name of oneofs) message[name] = { case: undefined };
-  return message;
+function make(schema: AnySchema): Members {
+  return schema.empty() as Members;
 }
 
 /** Makes a message. One that is complete already is returned as it is. */

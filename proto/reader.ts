@@ -8,6 +8,18 @@ const SHORT_TEXT = 64;
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
+function isAscii(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] >= 0x80) return false;
+  return true;
+}
+
+/** A number from its lower 28 bits, the next 28, and the rest. */
+function joined(low: number, middle: number, high: number): bigint {
+  // As long as a double has all of it, this takes one bigint instead of five.
+  if (high === 0 && middle < 2 ** 25) return BigInt(middle * 2 ** 28 + low);
+  return BigInt.asUintN(64, BigInt(high) << 56n | BigInt(middle) << 28n | BigInt(low));
+}
+
 /** A position in bytes. What it throws are `RangeError`s, and `TypeError`s for text that is no UTF-8. */
 export class Reader {
   position = 0;
@@ -37,12 +49,13 @@ export class Reader {
 
   uint64(): bigint {
     const { source } = this;
-    let low = 0, high = 0n;
+    let low = 0, middle = 0, high = 0;
     for (let shift = 0; shift < 70; shift += 7) {
-      const byte = this.#byte(source);
-      if (shift < 28) low |= (byte & 0x7f) << shift;
-      else high |= BigInt(byte & 0x7f) << BigInt(shift);
-      if (byte < 0x80) return BigInt.asUintN(64, BigInt(low) | high);
+      const byte = this.#byte(source), bits = byte & 0x7f;
+      if (shift < 28) low |= bits << shift;
+      else if (shift < 56) middle |= bits << (shift - 28);
+      else high |= bits << (shift - 56);
+      if (byte < 0x80) return joined(low, middle, high);
     }
     throw new RangeError("a number has more than ten bytes");
   }
@@ -72,8 +85,9 @@ export class Reader {
   string(): string {
     const end = this.end(), bytes = this.source.subarray(this.position, end);
     this.position = end;
-    const plain = bytes.length <= SHORT_TEXT && bytes.every((byte) => byte < 0x80);
-    return plain ? String.fromCharCode(...bytes) : decoder.decode(bytes);
+    if (bytes.length > SHORT_TEXT || !isAscii(bytes)) return decoder.decode(bytes);
+    // Spread, they would be copied into an array before.
+    return String.fromCharCode.apply(null, bytes as ArrayLike<number> as number[]);
   }
 
   /** Passes what follows a tag. Returns a copy of it. */

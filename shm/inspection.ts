@@ -166,22 +166,27 @@ export function readControlBlock(ccbFd: Fd, bcbFd: Fd, numSlots: number): Contro
   return report;
 }
 
-/** Most control blocks are no longer. */
+/** Most control blocks have all that is looked at in so many bytes. */
 const HEAD_BYTES = 64 * 1024;
+/** Most channels have no users beyond this id, whose bitsets are copied with what is before them. */
+const USERS_IN_HEAD = 64;
 const ccbHead = new Uint8Array(HEAD_BYTES), bcbHead = new Uint8Array(Bcb.bytes);
 
 /** A block whose beginning was copied at once, into memory that the next one copies over: there are thousands. */
 class Block {
+  readonly #wanted: number;
   /** How much of it is in `head`. */
   readonly #stored: number;
 
-  constructor(private readonly fd: Fd, private readonly head: Uint8Array<ArrayBuffer>) {
+  /** @param wanted How much of the beginning is going to be looked at. */
+  constructor(private readonly fd: Fd, private readonly head: Uint8Array<ArrayBuffer>, wanted: number) {
+    this.#wanted = Math.min(wanted, head.length);
     this.#stored = this.#store();
   }
 
   #store(): number {
     try {
-      return this.fd.readAt(0, this.head);
+      return this.fd.readAt(0, this.head.subarray(0, this.#wanted));
     } catch (error) {
       // Whoever needs a part of it says so.
       if (error instanceof SystemError) return 0;
@@ -191,7 +196,7 @@ class Block {
 
   /** How long it is. */
   get bytes(): number {
-    return this.#stored < this.head.length ? this.#stored : this.fd.stat().bytes;
+    return this.#stored < this.#wanted ? this.#stored : this.fd.stat().bytes;
   }
 
   /** A part, to be used before there is another block; null, and a problem, where the block is too short for it. */
@@ -203,9 +208,9 @@ class Block {
 
 function attemptToRead(ccbFd: Fd, bcbFd: Fd, numSlots: number): ControlBlockReport {
   const problems: string[] = [];
-  const ccb = new Block(ccbFd, ccbHead);
   const slotsRead = Math.max(0, Math.min(numSlots, SLOTS_MAX));
   const pools = controlBlockOffsets(Math.max(0, numSlots), 0);
+  const ccb = new Block(ccbFd, ccbHead, pools.available + pools.availableStride * USERS_IN_HEAD);
   const fixed = ccb.part(0, Ccb.slots, "control block", problems);
   if (fixed === null) return unreadable(problems);
   const { view } = fixed;
@@ -308,9 +313,10 @@ function readRefs(
 
 function readOrdinals(view: DataView): Map<number, number> {
   const ordinals = new Map<number, number>();
-  for (let i = 0; i <= Limit.virtualChannels; i++) {
-    const next = readU64(view, Ccb.ordinals + 8 * i);
-    if (next > 1) ordinals.set(i - 1, next);
+  for (let i = 0, at: number = Ccb.ordinals; i <= Limit.virtualChannels; i++, at += 8) {
+    // Nearly all of them are 1.
+    if (view.getUint32(at, true) <= 1 && view.getUint32(at + 4, true) === 0) continue;
+    ordinals.set(i - 1, readU64(view, at));
   }
   return ordinals;
 }
@@ -323,14 +329,22 @@ function readBits(
   what: string,
   problems: string[],
 ): number[] {
-  const told = readU64(view, bitset + Bitset.numBits);
-  if (told !== numBits) problems.push(`the ${what} has ${told} bits instead of ${numBits}`);
+  checkBits(view, bitset, numBits, what, problems);
   const set: number[] = [];
   for (let from = 0; from < numBits; from += 32) {
     let word = view.getUint32(bitset + Bitset.words + (from >> 3), true);
     for (; word !== 0; word &= word - 1) set.push(from + 31 - Math.clz32(word & -word));
   }
   return set;
+}
+
+function checkBits(view: DataView, bitset: number, numBits: number, what: string, problems: string[]): void {
+  const told = readU64(view, bitset + Bitset.numBits);
+  if (told !== numBits) problems.push(`the ${what} has ${told} bits instead of ${numBits}`);
+}
+
+function hasBit(view: DataView, bitset: number, bit: number): boolean {
+  return (view.getUint32(bitset + Bitset.words + (bit >>> 5 << 2), true) >>> (bit & 31) & 1) !== 0;
 }
 
 function readUnread(ccb: Block, numSlots: number, id: number, problems: string[]): number {
@@ -351,14 +365,15 @@ function readSlots(
   const offsets = controlBlockOffsets(numSlots, 0);
   const pool = (offset: number, what: string) => {
     const copy = ccb.part(offset, offsets.availableStride, what, problems);
-    return new Set(copy === null ? [] : readBits(copy.view, 0, numSlots, what, problems));
+    if (copy !== null) checkBits(copy.view, 0, numSlots, what, problems);
+    return (id: number) => copy !== null && hasBit(copy.view, 0, id);
   };
   const retired = pool(offsets.retired, "bitset of retired slots");
   const free = pool(offsets.free, "bitset of free slots");
   const copy = ccb.part(Ccb.slots, Slot.bytes * slotsRead, "array of slots", problems);
   if (copy === null) return [];
   return Array.from({ length: slotsRead }, (_, id) => {
-    const slot = readSlot(copy.view, id, retired.has(id), free.has(id), problems);
+    const slot = readSlot(copy.view, id, retired(id), free(id), problems);
     checkSlot(slot, numSlots, buffers, problems);
     return slot;
   });
@@ -411,7 +426,7 @@ function checkSlot(
 
 function readBuffers(bcbFd: Fd, numBuffers: number, problems: string[]): BufferReport[] {
   if (numBuffers < 0 || numBuffers > Limit.buffers) problems.push(`${numBuffers} message buffers`);
-  const copy = new Block(bcbFd, bcbHead).part(0, Bcb.bytes, "buffer control block", problems);
+  const copy = new Block(bcbFd, bcbHead, Bcb.bytes).part(0, Bcb.bytes, "buffer control block", problems);
   if (copy === null) return [];
   return Array.from({ length: Math.min(Math.max(numBuffers, 0), Limit.buffers) }, (_, index) => ({
     bytes: readU64(copy.view, Bcb.sizes + 8 * index),
