@@ -19,8 +19,8 @@ import {
   AHEAD_BYTES,
   type ChannelRecord,
   clientBufferEvent,
-  clientBufferKey,
   type ClientBufferRecord,
+  putClientBuffer,
   receiveSoFar,
   type StateDump,
 } from "./state_dump.ts";
@@ -102,16 +102,18 @@ function add(
 ): void {
   switch (event.case) {
     case "briefChannel": {
-      const channel = seenChannel(event.value, fds);
-      channels.set(channel.info.channelName, channel);
+      const channel = seenChannel(event.value, fds), { channelName } = channel.info;
+      if (channels.has(channelName)) {
+        throw new ProtocolError(`Cannot accept channel ${channelName} twice in a state dump`);
+      }
+      channels.set(channelName, channel);
       return;
     }
     case "registerClientBuffer": {
       const metadata = event.value.metadata ?? create(ClientBufferHandleMetadataProtoSchema);
       const channel = channels.get(metadata.channelName);
       if (channel === undefined) break;
-      channel.clientBuffers.set(clientBufferKey(metadata), { metadata, fd: fds[0] ?? null });
-      return;
+      return putClientBuffer(channel, { metadata, fd: fds[0] ?? null });
     }
   }
   throw new ProtocolError(`Cannot accept ${event.case ?? "an unknown event"} in a state dump`);

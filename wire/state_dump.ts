@@ -334,8 +334,11 @@ export function putSubscriber(channel: ChannelRecord, subscriber: SubscriberReco
 }
 
 /** Adds a registered buffer, or replaces the registration of the same part. */
-export function putClientBuffer(channel: ChannelRecord, buffer: ClientBufferRecord): void {
+export function putClientBuffer(
+  { clientBuffers }: Pick<ChannelRecord, "clientBuffers">,
+  buffer: ClientBufferRecord,
+): void {
   const key = clientBufferKey(buffer.metadata);
-  channel.clientBuffers.get(key)?.fd?.close();
-  channel.clientBuffers.set(key, buffer);
+  clientBuffers.get(key)?.fd?.close();
+  clientBuffers.set(key, buffer);
 }

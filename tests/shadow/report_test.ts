@@ -201,6 +201,28 @@ Deno.test("a state in brief that breaks off is there as far as it came, and its 
     closeBriefDump(dump);
   }));
 
+Deno.test("of what a state in brief says twice nothing stays open", () =>
+  withBalancedFds(async () => {
+    const [here, there] = socketPair();
+    using sender = new Connection(here);
+    using receiver = new Connection(there);
+    const send = (init: EventInit) => {
+      const fds = fdsFor(init);
+      sendEvent(sender, { event: init }, fds);
+      for (const fd of fds) fd.close();
+    };
+    const metadata = { channelName: "/a", slotId: 1 };
+    send({ case: "stateDump", value: { sessionId: 5n, numChannels: 2 } });
+    send({ case: "briefChannel", value: { channel: { channelName: "/a" } } });
+    for (let i = 0; i < 2; i++) send({ case: "registerClientBuffer", value: { metadata, hasFd: true } });
+    send({ case: "briefChannel", value: { channel: { channelName: "/a" } } });
+    send({ case: "stateDone", value: {} });
+    const { dump, failure } = await receiveBriefDumpSoFar(receiver);
+    assert.match(failure!.message, /^Cannot accept channel \/a twice in a state dump$/);
+    assert.equal(dump.channels.get("/a")!.clientBuffers.size, 1);
+    closeBriefDump(dump);
+  }));
+
 Deno.test("a rollback outlives the shadow that leaves its state with the service manager", () =>
   withBalancedFds(async () => {
     const socket = uniqueSocket("shadow"), fds = new Map<string, Fd>();
