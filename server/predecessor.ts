@@ -18,8 +18,8 @@ import { Predecessor, type PredecessorStep } from "./takeover.ts";
 
 const log = getLogger(["subspace", "server"]);
 
-/** Bytes that may be on the way to the new server before the rest waits. */
-const AHEAD_BYTES = 256 * 1024;
+/** What may be on the way to the new server before the rest waits. */
+const AHEAD_BYTES = 256 * 1024, AHEAD_FDS = 1024;
 
 /** All that a server has. Nothing of it changes while it is handed over. */
 export interface Estate {
@@ -116,7 +116,8 @@ async function send(
     const { connection: part, fds } = connectionPart(socket, state);
     const value = { name, users: users.map(userPart), connection: part };
     sendPart(connection, { case: "client", value }, fds);
-    if (connection.outboundBytes > AHEAD_BYTES) await connection.drained();
+    const { outboundBytes, outboundFds } = connection;
+    if (outboundBytes > AHEAD_BYTES || outboundFds > AHEAD_FDS) await connection.drained();
   }
   for (const link of replication?.links ?? []) sendLink(connection, link);
   if (connection.closed) return;

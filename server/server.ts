@@ -9,6 +9,7 @@ import { operatingSystem, type System } from "../ffi/system.ts";
 import { claimListener } from "../ffi/unix_socket.ts";
 import { AccessPolicy, type Peer, peerText } from "../wire/access.ts";
 import type { Connection } from "../wire/connection.ts";
+import { isTooMuch } from "../wire/hand_over.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
 import { begin, type Beginning, cleanupFilesystem, serverId } from "./beginning.ts";
 import type { ChannelTable } from "./channel_table.ts";
@@ -21,7 +22,7 @@ import { DEFAULT_SOCKET, type ServerOptions, shadowNames, TAKEOVER_MS } from "./
 import { handOver, type HandOverResult } from "./predecessor.ts";
 import type { Replication, ShadowStatus } from "./replication.ts";
 import { ServerChannels } from "./server_channels.ts";
-import { clientConnection, Session, type SessionOwner } from "./session.ts";
+import { clientConnection, type HandedClient, Session, type SessionOwner } from "./session.ts";
 import { type Inheritance, takeOver } from "./successor.ts";
 import type { Refusal } from "./takeover.ts";
 import { Client } from "./users.ts";
@@ -270,7 +271,7 @@ export class Server implements SessionOwner {
     table.leaveOrphans();
     this.#channels?.suspend();
     const clients = [...this.#sessions].filter(({ connection }) => !connection.closed)
-      .map((session) => session.suspend());
+      .map((session) => session.suspend()).filter(mayGoOver);
     const replication = this.#replication?.suspend() ?? null;
     const patienceMs = this.options.takeoverMs ?? TAKEOVER_MS;
     const estate = { table, listener, clients, replication, counters };
@@ -342,6 +343,13 @@ export class Server implements SessionOwner {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
+}
+
+/** Whether a client is handed over. Another one is left to connect again, and finds all that it has. */
+function mayGoOver({ name, state }: HandedClient): boolean {
+  if (!isTooMuch(state)) return true;
+  log.warning("Client {name} has to connect again: too much of it is under way to be handed over", { name });
+  return false;
 }
 
 async function startInstead(

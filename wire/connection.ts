@@ -217,6 +217,11 @@ export class Connection implements Disposable {
     return this.#outboundBytes;
   }
 
+  /** Fds that wait to be sent. */
+  get outboundFds(): number {
+    return this.#outboundFds;
+  }
+
   #ready(ready: number): void {
     if (this.#suspended) return;
     if ((ready & (Ready.writable | Ready.error | Ready.hangup)) !== 0 && this.#outbound.length > 0) {

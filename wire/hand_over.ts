@@ -16,16 +16,41 @@ import {
 
 /** What both ends read. */
 export const handOverCodec: Codec<HandOver> = {
-  decode: (bytes) => decode("hand-over", () => fromBinary(HandOverSchema, bytes)),
+  decode: (bytes) => decode("hand-over", () => checkCounts(fromBinary(HandOverSchema, bytes))),
   fdsFollow: (message) => fdCount(message) > 0,
 };
+
+/** What a client may have under way to be handed over with it: answers that it has not taken, a request half sent. */
+const UNDER_WAY_BYTES_MAX = 4 * 1024 * 1024;
+const UNDER_WAY_FDS_MAX = 4096;
+
+/** Whether so much of a connection is under way that it is not handed over: one must not hold up all others. */
+export function isTooMuch({ pending, pendingFds, input, arrivals, outbound }: ConnectionState): boolean {
+  const bytes = outbound.reduce(
+    (sum, { bytes }) => sum + bytes.length,
+    (pending?.length ?? 0) + input.length,
+  );
+  const fds = [...arrivals, ...outbound].reduce((sum, { fds }) => sum + fds.length, pendingFds.length);
+  return bytes > UNDER_WAY_BYTES_MAX || fds > UNDER_WAY_FDS_MAX;
+}
+
+function checkCounts(message: HandOver): HandOver {
+  const { part } = message;
+  const connection = part.case === "client" || part.case === "shadow" ? part.value.connection : undefined;
+  for (const count of connection === undefined ? [] : connectionFdCounts(connection)) {
+    if (count < 0) throw new RangeError(`it counts ${count} fds`);
+  }
+  return message;
+}
 
 /** How many fds a part has behind it. */
 function fdCount({ part }: HandOver): number {
   switch (part.case) {
     case "client":
     case "shadow":
-      return part.value.connection === undefined ? 0 : 1 + connectionFdCount(part.value.connection);
+      return part.value.connection === undefined
+        ? 0
+        : connectionFdCounts(part.value.connection).reduce((sum, count) => sum + count, 1);
     case "server":
       return 3;
     default:
@@ -33,8 +58,9 @@ function fdCount({ part }: HandOver): number {
   }
 }
 
-function connectionFdCount({ numPendingFds, arrivals, outbound }: HandOverConnection): number {
-  return [...arrivals, ...outbound].reduce((sum, { numFds }) => sum + numFds, numPendingFds);
+/** How many fds each part of a connection has, beside its socket. */
+function connectionFdCounts({ numPendingFds, arrivals, outbound }: HandOverConnection): number[] {
+  return [numPendingFds, ...[...arrivals, ...outbound].map(({ numFds }) => numFds)];
 }
 
 /** Sends a part, and its fds. They stay the caller's. */

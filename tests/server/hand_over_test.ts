@@ -5,15 +5,16 @@ import { createEventFd, drain } from "../../ffi/eventfd.ts";
 import { closeAll, type Fd } from "../../ffi/fd.ts";
 import { sendMessage } from "../../ffi/message.ts";
 import { reactor, Ready } from "../../ffi/reactor.ts";
-import { accept, connectAbstract, listenAbstract } from "../../ffi/unix_socket.ts";
+import { createMemory } from "../../ffi/memory_object.ts";
+import { accept, connectAbstract, listenAbstract, socketPair } from "../../ffi/unix_socket.ts";
 import { toBinary } from "../../proto/message.ts";
 import { RequestSchema } from "../../proto/subspace.ts";
 import { Server, type ServerOptions, TakeoverError } from "../../server/server.ts";
 import { Shadow } from "../../shadow/shadow.ts";
-import { responseCodec, sendRequest } from "../../wire/client_link.ts";
+import { requestCodec, responseCodec, sendRequest, sendResponse } from "../../wire/client_link.ts";
 import { Connection, frame } from "../../wire/connection.ts";
-import { handOverCodec, sendPart } from "../../wire/hand_over.ts";
-import { closeDump, receiveDump } from "../../wire/state_dump.ts";
+import { handOverCodec, isTooMuch, sendPart } from "../../wire/hand_over.ts";
+import { closeDump, receiveDump, sendDump } from "../../wire/state_dump.ts";
 import { until } from "../deployment.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { asOtherUser, mayBeOthers } from "../other_user.ts";
@@ -308,6 +309,70 @@ test("a client that leaves at the moment of a hand-over is not handed over", asy
   }
   assert.deepEqual(parts, ["shadow", "server"]);
 });
+
+test("a client with too much on its way is left to connect again, and finds what it had", async (house) => {
+  const client = await house.connect(), other = await house.connect();
+  await client.createPublisher("/a");
+  const { subscriberId } = await client.createSubscriber("/a");
+  const endless = frame(new Uint8Array(5 << 20)).subarray(0, -1);
+  for (let sent = 0; sent < endless.length;) {
+    sent += sendMessage(client.connection.socket, endless.slice(sent), []);
+    await other.getChannelInfo();
+  }
+  const server = await house.takeOver();
+  assert.equal((await other.createPublisher("/b")).error, "", "nobody else notices");
+  await until(
+    "it is told",
+    () => client.connection.tryReceive(responseCodec) === null && client.connection.closed,
+  );
+  assert.deepEqual([server.numClients, server.table.numOrphans], [1, 2]);
+  const again = await house.connect();
+  assert.equal((await again.createSubscriber("/a", { subscriberId })).subscriberId, subscriberId);
+  assert.equal(server.table.numOrphans, 1);
+}, { limits: { frameBytesMax: 8 << 20 } });
+
+Deno.test("too much is more than 4 MiB, or more than 4096 fds, wherever they are", () =>
+  withBalancedFds(() => {
+    using fd = createEventFd();
+    const fds = Array<Fd>(2048).fill(fd), bytes = new Uint8Array(2 << 20);
+    const most = {
+      pending: bytes,
+      pendingFds: [],
+      input: new Uint8Array(),
+      arrivals: [{ end: 0, fds }],
+      outbound: [{ bytes, fds }],
+    };
+    assert(!isTooMuch(most));
+    assert(isTooMuch({ ...most, input: new Uint8Array(1) }));
+    assert(isTooMuch({ ...most, pendingFds: [fd] }));
+  }));
+
+/** Somebody who listens as if it were a server, and hands over a session without channels and then such a part. */
+async function offered(part: Parameters<typeof sendPart>[1], fds: readonly Fd[]): Promise<TakeoverError> {
+  const socket = uniqueSocket("false");
+  using scb = createMemory("scb", 14336);
+  using listener = listenAbstract(socket);
+  using connections = new DisposableStack();
+  using _watch = reactor().watch(listener, Ready.readable, async () => {
+    const connection = connections.use(new Connection(accept(listener)!));
+    await connection.receive(requestCodec);
+    sendResponse(connection, { response: { case: "takeOver", value: { error: "" } } }, []);
+    await sendDump(connection, { sessionId: 7n, scb, channels: new Map() }, 1000);
+    sendPart(connection, part, fds);
+  });
+  return await Server.takeOver({ socket }).then(() => assert.fail("it took over"), (error) => error);
+}
+
+Deno.test("who hands over fewer fds than none is not believed", () =>
+  withBalancedFds(async () => {
+    const [here, there] = socketPair();
+    using _here = here;
+    using peer = there;
+    for (const counts of [{ numPendingFds: -1, arrivals: [{ end: 0, numFds: 1 }] }, { numPendingFds: -2 }]) {
+      const error = await offered({ case: "client", value: { connection: counts } }, [peer]);
+      assert.match(error.message, /Failed to parse hand-over: it counts -\d fds/);
+    }
+  }));
 
 test("one at a time takes over", async (house) => {
   using _first = await house.ask();
