@@ -1,6 +1,11 @@
 /** One channel from near: a map of its slots, who has them, and how fast it goes. */
 
-import { type ControlBlockReport, readControlBlock, type SlotReport } from "../shm/inspection.ts";
+import {
+  type ControlBlockReport,
+  readControlBlock,
+  readOrdinalCount,
+  type SlotReport,
+} from "../shm/inspection.ts";
 import type { SeenChannel } from "../wire/brief_dump.ts";
 import { viewOf } from "./inspect.ts";
 import type { ShadowSight } from "./sight.ts";
@@ -58,13 +63,17 @@ export interface SlotDetail {
 /** A control block at a known time. */
 export interface Look {
   readonly report: ControlBlockReport;
+  /** Publications: of a virtual channel, its own. */
+  readonly messages: number;
   /** CLOCK_MONOTONIC. */
   readonly atNs: bigint;
 }
 
 /** Looks at the control block of a channel. */
 export function lookAtChannel({ ccb, bcb, info }: SeenChannel, nowNs: () => bigint): Look {
-  return { report: readControlBlock(ccb, bcb, info.numSlots), atNs: nowNs() };
+  const report = readControlBlock(ccb, bcb, info.numSlots);
+  const messages = info.mux === "" ? report.totals.messages : readOrdinalCount(ccb, info.vchanId) ?? 0;
+  return { report, messages, atNs: nowNs() };
 }
 
 /**
@@ -101,9 +110,7 @@ function ratesBetween(before: Look, now: Look, vchanId: number | null): Rates {
   const own = vchanId === null;
   return {
     overMs,
-    messages: perSecond(({ report }) =>
-      vchanId === null ? report.totals.messages : report.nextOrdinals.get(vchanId) ?? 1
-    ),
+    messages: perSecond(({ messages }) => messages),
     bytes: own ? perSecond(({ report }) => report.totals.bytes) : null,
     drops: own ? perSecond(({ report }) => report.totals.drops) : null,
   };

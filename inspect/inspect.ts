@@ -14,9 +14,14 @@ import { surroundingsNow } from "./surroundings.ts";
  * @throws {InspectError} If nobody answers there, or not as a shadow or a server does.
  */
 export async function inspect(socket: string, options: InspectOptions = {}): Promise<Inspection> {
-  using sight = await look(socket, options);
-  const programs = await programsOf([socket], { timeoutMs: options.timeoutMs ?? 5000, sight });
-  return { ...viewOf(sight), programs };
+  const looking = look(socket, options);
+  const asking = programsOf([socket], { timeoutMs: options.timeoutMs ?? 5000, sight: looking });
+  try {
+    using sight = await looking;
+    return { ...viewOf(sight), programs: await asking };
+  } finally {
+    await asking;
+  }
 }
 
 /** What was told, as data; programs are not asked. Reads the shared memory again each time. */

@@ -15,10 +15,13 @@ export function compareNames(a: string, b: string): number {
   return a < b ? -1 : Number(a > b);
 }
 
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
 /** A channel's type as text; bytes that are no UTF-8 as hexadecimal digits behind `0x`. */
 export function typeText(type: Uint8Array): string {
+  if (type.length === 0) return "";
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(type);
+    return decoder.decode(type);
   } catch {
     return `0x${type.toHex()}`;
   }

@@ -13,8 +13,8 @@ export interface ProgramsOptions {
   readonly timeoutMs?: number;
   /** Where a server may listen, if no shadow says. It counts only if it knows one of the shadows. Default: nowhere. */
   readonly serverSocket?: string;
-  /** What one of the sockets has told already. */
-  readonly sight?: Sight;
+  /** What one of the sockets has told already, or is telling. It is not disposed here. */
+  readonly sight?: Sight | Promise<Sight>;
 }
 
 /** What one socket turned out to be. */
@@ -44,11 +44,16 @@ export async function programsOf(
   };
 }
 
-async function find(socket: string, deadline: Deadline, sight?: Sight): Promise<Found> {
+async function find(
+  socket: string,
+  deadline: Deadline,
+  sight?: Sight | Promise<Sight>,
+): Promise<Found> {
   try {
     const told = await askShadow(socket, deadline);
     if (told !== null) return { kind: "shadow", socket, told };
-    if (sight?.source.socket === socket) return await foundIn(sight, deadline);
+    const known = await sight;
+    if (known?.source.socket === socket) return await foundIn(known, deadline);
     using fresh = await lookBefore(deadline, socket);
     return await foundIn(fresh, deadline);
   } catch (error) {

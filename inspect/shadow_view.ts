@@ -14,6 +14,7 @@ import {
   type CounterReport,
   readControlBlock,
   readCounters,
+  readOrdinalCount,
 } from "../shm/inspection.ts";
 import { prefixBytes, slotBytesOfBuffer } from "../shm/layout.ts";
 import type { SeenChannel, SeenSoFar, SeenState } from "../wire/brief_dump.ts";
@@ -123,7 +124,7 @@ class DumpView {
       slotBytes: slotBytesOfBuffer(bytes, Math.max(1, info.numSlots), prefix),
       slotsAssigned: slots,
     }));
-    const traffic = trafficOf(report, vchanId);
+    const traffic = trafficOf(report, record.ccb, vchanId);
     this.findings.addDrops(info.channelName, traffic?.drops ?? 0);
     return {
       name: info.channelName,
@@ -248,14 +249,13 @@ function sortedById<User extends { readonly id: number }>(users: Iterable<User>)
   return [...users].sort((a, b) => a.id - b.id);
 }
 
-function trafficOf(report: ControlBlockReport, vchanId: number | null): Traffic | null {
-  const { totals, nextOrdinals } = report;
+function trafficOf(report: ControlBlockReport, ccb: Fd, vchanId: number | null): Traffic | null {
   if (isUnreadable(report)) return null;
   if (vchanId !== null) {
-    const messages = (nextOrdinals.get(vchanId) ?? 1) - 1;
+    const messages = readOrdinalCount(ccb, vchanId) ?? 0;
     return { messages, bytes: null, maxMessageBytes: null, drops: null };
   }
-  const { messages, bytes, maxMessageSize, drops } = totals;
+  const { messages, bytes, maxMessageSize, drops } = report.totals;
   return { messages, bytes, maxMessageBytes: maxMessageSize, drops };
 }
 

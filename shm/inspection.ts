@@ -50,13 +50,9 @@ export interface BufferReport {
 
 /** A control block at some moment. Other processes go on writing to it, so that parts may be of different moments. */
 export interface ControlBlockReport {
-  /** As much of the channel's name as the block has. */
-  readonly name: string;
   readonly version: number;
   readonly numSlots: number;
   readonly totals: ChannelTotals;
-  /** The ordinal that the next message gets, by virtual channel id (-1: none), where there has been a message. */
-  readonly nextOrdinals: ReadonlyMap<number, number>;
   /** User ids of the subscribers that publishers deliver to. */
   readonly subscribers: readonly number[];
   /** Messages that wait for a subscriber, by its user id. */
@@ -223,11 +219,11 @@ function attemptToRead(ccbFd: Fd, bcbFd: Fd, numSlots: number): ControlBlockRepo
   if (numSlots > SLOTS_MAX) problems.push(`${numSlots} slots, of which only ${SLOTS_MAX} are looked at`);
   const { bytes } = ccb;
   if (bytes < pools.bytes) problems.push(`${bytes} bytes instead of ${pools.bytes} or more`);
-  const subscribers = readBits(view, Ccb.subscribers, Limit.users, "bitset of subscribers", problems);
+  checkBits(view, Ccb.subscribers, Limit.users, problems, "bitset of subscribers");
+  const subscribers = readBits(view, Ccb.subscribers, Limit.users);
   const buffers = readBuffers(bcbFd, view.getInt32(Ccb.numBuffers, true), problems);
   const whole = bytes >= pools.bytes;
   return {
-    name: readName(view),
     version,
     numSlots: told,
     totals: {
@@ -236,7 +232,6 @@ function attemptToRead(ccbFd: Fd, bcbFd: Fd, numSlots: number): ControlBlockRepo
       maxMessageSize: view.getUint32(Ccb.maxMessageSize, true),
       drops: view.getUint32(Ccb.totalDrops, true),
     },
-    nextOrdinals: readOrdinals(view),
     subscribers,
     unread: new Map(whole ? subscribers.map((id) => [id, readUnread(ccb, numSlots, id, problems)]) : []),
     slots: whole ? readSlots(ccb, numSlots, slotsRead, buffers, problems) : [],
@@ -247,11 +242,9 @@ function attemptToRead(ccbFd: Fd, bcbFd: Fd, numSlots: number): ControlBlockRepo
 
 function unreadable(problems: readonly string[]): ControlBlockReport {
   return {
-    name: "",
     version: 0,
     numSlots: 0,
     totals: { bytes: 0, messages: 0, maxMessageSize: 0, drops: 0 },
-    nextOrdinals: new Map(),
     subscribers: [],
     unread: new Map(),
     slots: [],
@@ -291,12 +284,6 @@ function tryToCopy(
   return null;
 }
 
-function readName({ buffer, byteOffset }: DataView<ArrayBuffer>): string {
-  const name = new Uint8Array(buffer, byteOffset + Ccb.name, Ccb.nameBytes);
-  const end = name.indexOf(0);
-  return new TextDecoder().decode(name.subarray(0, end < 0 ? name.length : end));
-}
-
 function readU64(view: DataView, offset: number): number {
   return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
 }
@@ -311,36 +298,30 @@ function readRefs(
   return { owner: isOwned ? refs : null, refs, reliableRefs: low >>> Refs.reliableShift & Refs.countMask };
 }
 
-function readOrdinals(view: DataView): Map<number, number> {
-  const ordinals = new Map<number, number>();
-  for (let i = 0, at: number = Ccb.ordinals; i <= Limit.virtualChannels; i++, at += 8) {
-    // Nearly all of them are 1.
-    if (view.getUint32(at, true) <= 1 && view.getUint32(at + 4, true) === 0) continue;
-    ordinals.set(i - 1, readU64(view, at));
-  }
-  return ordinals;
-}
+const NO_BITS: readonly number[] = [];
 
 /** The bits that are set in a bitset object. */
-function readBits(
+function readBits(view: DataView, bitset: number, numBits: number): readonly number[] {
+  let set: number[] | undefined;
+  for (let from = 0; from < numBits; from += 32) {
+    let word = view.getUint32(bitset + Bitset.words + (from >> 3), true);
+    for (; word !== 0; word &= word - 1) (set ??= []).push(from + 31 - Math.clz32(word & -word));
+  }
+  return set ?? NO_BITS;
+}
+
+/** @param of The one that it is of, where there are many. */
+function checkBits(
   view: DataView,
   bitset: number,
   numBits: number,
-  what: string,
   problems: string[],
-): number[] {
-  checkBits(view, bitset, numBits, what, problems);
-  const set: number[] = [];
-  for (let from = 0; from < numBits; from += 32) {
-    let word = view.getUint32(bitset + Bitset.words + (from >> 3), true);
-    for (; word !== 0; word &= word - 1) set.push(from + 31 - Math.clz32(word & -word));
-  }
-  return set;
-}
-
-function checkBits(view: DataView, bitset: number, numBits: number, what: string, problems: string[]): void {
+  what: string,
+  of?: number,
+): void {
   const told = readU64(view, bitset + Bitset.numBits);
-  if (told !== numBits) problems.push(`the ${what} has ${told} bits instead of ${numBits}`);
+  if (told === numBits) return;
+  problems.push(`the ${what}${of === undefined ? "" : ` ${of}`} has ${told} bits instead of ${numBits}`);
 }
 
 function hasBit(view: DataView, bitset: number, bit: number): boolean {
@@ -349,9 +330,11 @@ function hasBit(view: DataView, bitset: number, bit: number): boolean {
 
 function readUnread(ccb: Block, numSlots: number, id: number, problems: string[]): number {
   const { available, availableStride } = controlBlockOffsets(numSlots, 0);
-  const what = `bitset of slots that wait for subscriber ${id}`;
+  const what = "bitset of slots that wait for subscriber";
   const copy = ccb.part(available + availableStride * id, availableStride, what, problems);
-  return copy === null ? 0 : readBits(copy.view, 0, numSlots, what, problems).length;
+  if (copy === null) return 0;
+  checkBits(copy.view, 0, numSlots, problems, what, id);
+  return readBits(copy.view, 0, numSlots).length;
 }
 
 function readSlots(
@@ -365,7 +348,7 @@ function readSlots(
   const offsets = controlBlockOffsets(numSlots, 0);
   const pool = (offset: number, what: string) => {
     const copy = ccb.part(offset, offsets.availableStride, what, problems);
-    if (copy !== null) checkBits(copy.view, 0, numSlots, what, problems);
+    if (copy !== null) checkBits(copy.view, 0, numSlots, problems, what);
     return (id: number) => copy !== null && hasBit(copy.view, 0, id);
   };
   const retired = pool(offsets.retired, "bitset of retired slots");
@@ -394,12 +377,13 @@ function readSlot(
   if (refs.owner === null && refs.reliableRefs > refs.refs) {
     problems.push(`slot ${id} has ${refs.reliableRefs} reliable references among ${refs.refs}`);
   }
+  checkBits(view, slot + Slot.owners, Limit.users, problems, "bitset of holders of slot", id);
   const idle = retired ? "retired" : free || ordinal === 0 ? "free" : "published";
   return {
     id,
     state: refs.owner !== null ? "owned" : refs.refs > 0 ? "held" : idle,
     owner: refs.owner,
-    holders: readBits(view, slot + Slot.owners, Limit.users, `bitset of holders of slot ${id}`, problems),
+    holders: readBits(view, slot + Slot.owners, Limit.users),
     ordinal,
     messageSize: readU64(view, slot + Slot.messageSize),
     timestampNs: readU64(view, slot + Slot.timestamp),
