@@ -14,7 +14,7 @@ import { flag, integer } from "../../cli/flags.ts";
 import { main, type Program as CommandLineProgram } from "../../cli/program.ts";
 import { buffersOf, channelInfo, startClient, startServer, startShadow, until } from "../deployment.ts";
 import { cppFolder, Program, uniqueSocket } from "../program.ts";
-import { Random } from "./random.ts";
+import { chosenSeed, Random, seedFlag } from "./random.ts";
 
 /** What `runChaos` did. */
 export interface ChaosResult {
@@ -421,11 +421,7 @@ class Chaos implements AsyncDisposable {
 
 const flags = {
   rounds: flag({ type: integer(1, 1_000_000), default: 100, description: "How many rounds" }),
-  seed: flag({
-    type: integer(-1, 0x7fff_ffff, "SEED"),
-    default: -1,
-    description: "Seed of the first round, each later one has one more; -1 for one from the clock",
-  }),
+  seed: seedFlag,
 };
 
 const program: CommandLineProgram<typeof flags> = {
@@ -439,7 +435,7 @@ const program: CommandLineProgram<typeof flags> = {
   exitCodes: { 0: "everything held", 1: "something did not: the seed that replays it is shown" },
   usageCode: 1,
   async run({ rounds, seed }) {
-    const first = seed < 0 ? Date.now() % 2 ** 30 : seed, started = performance.now();
+    const first = chosenSeed(seed), started = performance.now();
     const result = await runChaos(rounds, first, console.log);
     const seconds = (performance.now() - started) / 1000;
     console.log(JSON.stringify({ seed: first, seconds: Math.round(seconds), ...result }));

@@ -1,3 +1,15 @@
+import { flag, integer } from "../../cli/flags.ts";
+
+/** The flag of commands that do what a seed says. */
+export const seedFlag = flag({
+  type: integer(-1, 0x7fff_ffff, "SEED"),
+  default: -1,
+  description: "Seed of what is done first, what comes after has one more each; -1 for one from the clock",
+});
+
+/** The seed of a `seedFlag`. */
+export const chosenSeed = (value: number): number => value < 0 ? Date.now() % 2 ** 30 : value;
+
 /** A random generator that replays from its seed (mulberry32). */
 export class Random {
   #state: number;

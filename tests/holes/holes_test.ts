@@ -53,6 +53,24 @@ class Stage implements AsyncDisposable {
     return this.keep(await startServer(this.maker, this.socket, shadows));
   }
 
+  /** A process of ours with a reliable subscriber. */
+  async reader(channel: string): Promise<Program> {
+    const args = ["subscribe", this.socket, channel, "reliable"];
+    const reader = this.keep(Program.deno("tests/peers/stream.ts", args));
+    await reader.line(/"ready":true/);
+    return reader;
+  }
+
+  /** Leaves state in a shadow, of a server that is gone. */
+  async leave(channels: readonly string[], socket = this.shadowSocket): Promise<void> {
+    {
+      await using core = await Core.start({ primary: socket });
+      for (const name of channels) core.publisher(core.channel(name), { processId: 0n });
+    }
+    const all = async () => (await this.held(socket)).length === channels.length;
+    await until(`the shadow has ${channels.length} channels`, all);
+  }
+
   /** The names of channels that a shadow gives to whoever asks, those of servers left out; none where nobody listens. */
   async held(socket = this.shadowSocket): Promise<string[]> {
     try {
@@ -97,12 +115,6 @@ class Stage implements AsyncDisposable {
   }
 }
 
-/** State in a shadow, of a server that is gone. */
-async function leave(shadow: string, channels: readonly string[]): Promise<void> {
-  await using core = await Core.start({ primary: shadow });
-  for (const name of channels) core.publisher(core.channel(name), { processId: 0n });
-}
-
 interface Hole {
   readonly name: keyof typeof recorded;
   readonly run: (stage: Stage) => Promise<Sight>;
@@ -118,7 +130,7 @@ const holes: Hole[] = [
     name: "a recovery that fails",
     async run(stage) {
       await stage.shadow();
-      await leave(stage.shadowSocket, ["/good"]);
+      await stage.leave(["/good"]);
       {
         // A server goes on with it, and says of a second channel that it has the id of the first.
         await using core = await Core.start({ primary: stage.shadowSocket });
@@ -143,8 +155,7 @@ const holes: Hole[] = [
     async run(stage) {
       await stage.shadow();
       const names = Array.from({ length: 100 }, (_, i) => `/c${i}`);
-      await leave(stage.shadowSocket, names);
-      await until("all is there", async () => (await stage.held()).length === 100);
+      await stage.leave(names);
       {
         using successor = new Peer(stage.shadowSocket);
         const { sessionId, scb, channels } = await successor.dump();
@@ -207,9 +218,8 @@ const holes: Hole[] = [
       const secondary = uniqueSocket("secondary");
       await stage.shadow();
       await stage.shadow(secondary);
-      await leave(stage.shadowSocket, ["/old"]);
-      await leave(secondary, ["/old", "/new"]);
-      await until("the secondary has both", async () => (await stage.held(secondary)).length === 2);
+      await stage.leave(["/old"]);
+      await stage.leave(["/old", "/new"], secondary);
       await stage.server([stage.shadowSocket, secondary]);
       return { recovered: await stage.served() };
     },
@@ -220,13 +230,7 @@ const holes: Hole[] = [
     async run(stage) {
       await stage.shadow();
       const server = await stage.server();
-      await using reader = Program.deno("tests/peers/stream.ts", [
-        "subscribe",
-        stage.socket,
-        "/c",
-        "reliable",
-      ]);
-      await reader.line(/"ready":true/);
+      const reader = await stage.reader("/c");
       using stays = new RawClient(stage.socket);
       await stays.publisher("/c", { numSlots: 3 });
       await until("the shadow knows", async () => (await stage.held()).includes("/c"));
@@ -246,13 +250,7 @@ const holes: Hole[] = [
     async run(stage) {
       await stage.shadow();
       const server = await stage.server();
-      await using reader = Program.deno("tests/peers/stream.ts", [
-        "subscribe",
-        stage.socket,
-        "/c",
-        "reliable",
-      ]);
-      await reader.line(/"ready":true/);
+      const reader = await stage.reader("/c");
       await server.kill();
       await reader.line(/"connected":false/);
       await stage.server();
@@ -266,8 +264,7 @@ const holes: Hole[] = [
     name: "another user of the machine",
     async run(stage) {
       await stage.shadow();
-      await leave(stage.shadowSocket, ["/c"]);
-      await until("it is there", async () => (await stage.held()).includes("/c"));
+      await stage.leave(["/c"]);
       using stranger = new Connection(asOtherUser(() => connectAbstract(stage.shadowSocket)));
       const taken = await receiveDump(stranger).then((dump) => {
         closeDump(dump);

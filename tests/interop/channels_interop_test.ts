@@ -1,11 +1,11 @@
 /** Virtual channels and subscriber queues between our client, the C++ server, and C++ publishers and subscribers. */
 
 import assert from "node:assert/strict";
-import { Client } from "../../mod.ts";
 import { channelCases } from "../client/channel_cases.ts";
-import { ask, channelInfo, type Maker, removeBuffers, startServer, until } from "../deployment.ts";
+import { channelInfo, type Maker, until } from "../deployment.ts";
 import { withBalancedFds } from "../open_fds.ts";
-import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
+import { mayRun } from "../program.ts";
+import { Deployment } from "./deployment.ts";
 import { checkPeerMessage, fillPeerMessage, havePeers } from "./peer_messages.ts";
 
 const ignore = !mayRun || !havePeers;
@@ -13,49 +13,10 @@ const reason = ignore
   ? ` (skipped: ${mayRun ? "SUBSPACE_CPP_BIN names no folder with peer_pub" : "needs permission to run"})`
   : "";
 
-/** A server, C++ peers and clients of ours. */
-class Deployment implements AsyncDisposable {
-  readonly #programs: Program[] = [];
-  readonly #clients: Client[] = [];
-  readonly socket = uniqueSocket("server");
-  readonly #sessions = new Set<string>();
-
-  static async start(maker: Maker): Promise<Deployment> {
-    const deployment = new Deployment();
-    deployment.#programs.push(await startServer(maker, deployment.socket));
-    const value = {
-      $typeName: "subspace.InitRequest",
-      clientName: "session",
-      wantExtensions: false,
-    } as const;
-    const response = await ask(deployment.socket, { case: "init", value });
-    if (response.case === "init") deployment.#sessions.add(String(response.value.sessionId));
-    return deployment;
-  }
-
-  async connect(): Promise<Client> {
-    const client = await Client.connect({ socket: this.socket, name: "case" });
-    this.#clients.push(client);
-    return client;
-  }
-
-  peer(name: "peer_pub" | "peer_sub", ...args: string[]): Program {
-    const program = Program.start(`${cppFolder}/${name}`, [`--socket=${this.socket}`, ...args]);
-    this.#programs.push(program);
-    return program;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const client of this.#clients) await client.close();
-    for (const program of this.#programs.reverse()) await program.kill();
-    removeBuffers(this.#sessions);
-  }
-}
-
 function test(name: string, maker: Maker, run: (deployment: Deployment) => Promise<void>): void {
   const fn = () =>
     withBalancedFds(async () => {
-      await using deployment = await Deployment.start(maker);
+      await using deployment = await Deployment.start({ maker });
       await run(deployment);
     });
   Deno.test({ name: name + reason, ignore, fn });

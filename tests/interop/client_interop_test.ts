@@ -1,99 +1,17 @@
 /** Our client against the C++ server, and against C++ publishers and subscribers. */
 
 import assert from "node:assert/strict";
-import { Client, type ConnectionChange, type Publisher, type Subscriber } from "../../mod.ts";
+import type { Publisher, Subscriber } from "../../mod.ts";
 import { cases, eventually, readAll } from "../client/cases.ts";
-import { ask, removeBuffers, startServer, startShadow } from "../deployment.ts";
 import { withBalancedFds } from "../open_fds.ts";
-import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
+import { cppFolder, mayRun } from "../program.ts";
+import { Deployment } from "./deployment.ts";
 import { checkPeerMessage, fillPeerMessage } from "./peer_messages.ts";
 
 const ignore = !mayRun || cppFolder === undefined;
 const reason = ignore
   ? ` (skipped: ${mayRun ? "SUBSPACE_CPP_BIN is not set" : "needs permission to run"})`
   : "";
-
-/** A deployment of C++ programs, and clients of ours that are closed before it. */
-class Deployment implements AsyncDisposable {
-  readonly #programs: Program[] = [];
-  readonly #clients: Client[] = [];
-  readonly socket = uniqueSocket("server");
-  readonly #shadowSocket: string | null;
-  readonly #sessions = new Set<string>();
-  readonly changes: ConnectionChange[] = [];
-  #server: Program | null = null;
-
-  constructor(shadow: boolean) {
-    this.#shadowSocket = shadow ? uniqueSocket("shadow") : null;
-  }
-
-  static async start(options: { shadow: boolean }): Promise<Deployment> {
-    const deployment = new Deployment(options.shadow);
-    const name = deployment.#shadowSocket;
-    if (name !== null) deployment.#programs.push(await startShadow("cpp", name));
-    await deployment.startServer();
-    return deployment;
-  }
-
-  async startServer(): Promise<void> {
-    const shadows = this.#shadowSocket === null ? [] : [this.#shadowSocket];
-    this.#server = await startServer("cpp", this.socket, shadows);
-    this.#programs.push(this.#server);
-    const value = {
-      $typeName: "subspace.InitRequest",
-      clientName: "session",
-      wantExtensions: false,
-    } as const;
-    const response = await ask(this.socket, { case: "init", value });
-    if (response.case === "init") this.#sessions.add(String(response.value.sessionId));
-  }
-
-  /** Has the server killed and started again by somebody who does not need this process's event loop. */
-  restartServerMeanwhile(): void {
-    const server = `${cppFolder}/subspace_server --local --socket=${this.socket}`;
-    const restart = `kill -9 ${
-      this.#server!.pid
-    }; sleep 0.1; exec ${server} --shadow_socket=${this.#shadowSocket}`;
-    this.#server = Program.start("/bin/sh", ["-c", restart]);
-    this.#programs.push(this.#server);
-  }
-
-  signalServer(signal: Deno.Signal): void {
-    this.#server!.signal(signal);
-  }
-
-  async killServer(): Promise<void> {
-    await this.#server!.kill();
-  }
-
-  async connect(): Promise<Client> {
-    const onConnectionChange = (change: ConnectionChange) => this.changes.push(change);
-    const client = await Client.connect({ socket: this.socket, name: "case", onConnectionChange });
-    this.#clients.push(client);
-    return client;
-  }
-
-  /** What the clients were told, for errors. */
-  get history(): string {
-    const tell = (change: ConnectionChange) =>
-      change.state === "lost"
-        ? "lost"
-        : `attached (recreated: ${change.recreated}, failed: ${change.failed.length})`;
-    return this.changes.map(tell).join(", ");
-  }
-
-  peer(name: "peer_pub" | "peer_sub", ...args: string[]): Program {
-    const program = Program.start(`${cppFolder}/${name}`, [`--socket=${this.socket}`, ...args]);
-    this.#programs.push(program);
-    return program;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const client of this.#clients) await client.close();
-    for (const program of this.#programs.reverse()) await program.kill();
-    removeBuffers(this.#sessions);
-  }
-}
 
 function test(name: string, shadow: boolean, run: (deployment: Deployment) => Promise<void>): void {
   const fn = () =>

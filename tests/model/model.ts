@@ -2,6 +2,7 @@
 
 import { choice, flag, integer } from "../../cli/flags.ts";
 import { main, type Program } from "../../cli/program.ts";
+import { chosenSeed, seedFlag } from "../chaos/random.ts";
 import { runInThreads, type Share } from "./threads.ts";
 
 const flags = {
@@ -11,11 +12,7 @@ const flags = {
     description: "core: publishing and reading; holding: leases, and several messages held",
   }),
   runs: flag({ type: integer(1, 100_000_000), default: 100_000, description: "How many interleavings" }),
-  seed: flag({
-    type: integer(-1, 0x7fff_ffff, "SEED"),
-    default: -1,
-    description: "Seed of the first one, each later one has one more; -1 for one from the clock",
-  }),
+  seed: seedFlag,
 };
 
 const program: Program<typeof flags> = {
@@ -27,7 +24,7 @@ const program: Program<typeof flags> = {
   exitCodes: { 0: "everything held", 1: "something did not: the seed that replays it is shown" },
   usageCode: 2,
   async run({ of, runs, seed }) {
-    const first = seed < 0 ? Date.now() % 2 ** 30 : seed;
+    const first = chosenSeed(seed);
     console.log(`seeds from ${first}`);
     const { steps, kills, done } = await runInThreads({ model: of, first, count: runs });
     console.log(`${runs} interleavings, ${steps} steps, ${kills} kills: everything held`, done);

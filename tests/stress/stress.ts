@@ -9,7 +9,7 @@
 import assert from "node:assert/strict";
 import { flag, integer } from "../../cli/flags.ts";
 import { main, type Program as CommandLineProgram } from "../../cli/program.ts";
-import { Random } from "../chaos/random.ts";
+import { chosenSeed, Random, seedFlag } from "../chaos/random.ts";
 import { channelInfo, startServer, until } from "../deployment.ts";
 import { cppFolder, Program, uniqueSocket } from "../program.ts";
 
@@ -222,11 +222,7 @@ export async function runStress(seconds: number, seed: number): Promise<{ messag
 
 const flags = {
   seconds: flag({ type: integer(1, 1_000_000), default: 60, description: "How long" }),
-  seed: flag({
-    type: integer(-1, 0x7fff_ffff, "SEED"),
-    default: -1,
-    description: "Seed of what is done; -1 for one from the clock",
-  }),
+  seed: seedFlag,
 };
 
 const program: CommandLineProgram<typeof flags> = {
@@ -237,7 +233,7 @@ const program: CommandLineProgram<typeof flags> = {
   exitCodes: { 0: "everything held", 1: "something did not" },
   usageCode: 1,
   async run({ seconds, seed }) {
-    const chosen = seed < 0 ? Date.now() % 2 ** 30 : seed;
+    const chosen = chosenSeed(seed);
     console.log(`seed ${chosen}${hasPeers() ? ", with C++ peers" : ""}`);
     console.log(JSON.stringify(await runStress(seconds, chosen)));
     return 0;
