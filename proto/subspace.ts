@@ -765,9 +765,11 @@ export const ShadowStateDoneSchema = schema<pb.ShadowStateDone>("subspace.Shadow
 
 export const ShadowRequestStateSchema = schema<pb.ShadowRequestState>("subspace.ShadowRequestState", [
   { no: 1, name: "brief", type: "bool" },
+  { no: 2, name: "bundles", type: "bool" },
 ], () => ({
   $typeName: "subspace.ShadowRequestState",
   brief: false,
+  bundles: false,
 }));
 
 export const ShadowBriefChannelSchema = schema<pb.ShadowBriefChannel>("subspace.ShadowBriefChannel", [
@@ -778,6 +780,13 @@ export const ShadowBriefChannelSchema = schema<pb.ShadowBriefChannel>("subspace.
   $typeName: "subspace.ShadowBriefChannel",
   publishers: [],
   subscribers: [],
+}));
+
+export const ShadowBundleSchema = schema<pb.ShadowBundle>("subspace.ShadowBundle", [
+  { no: 1, name: "channels", type: ShadowBriefChannelSchema, repeated: true },
+], () => ({
+  $typeName: "subspace.ShadowBundle",
+  channels: [],
 }));
 
 export const ShadowStateCompleteSchema = schema<pb.ShadowStateComplete>("subspace.ShadowStateComplete", [], () => ({
@@ -894,6 +903,7 @@ export const ShadowEventSchema = schema<pb.ShadowEvent>("subspace.ShadowEvent", 
   { no: 1006, name: "forget", type: ShadowForgetSchema, oneof: "event" },
   { no: 1007, name: "answer", type: ShadowAnswerSchema, oneof: "event" },
   { no: 1008, name: "briefChannel", type: ShadowBriefChannelSchema, oneof: "event" },
+  { no: 1009, name: "bundle", type: ShadowBundleSchema, oneof: "event" },
   { no: 1010, name: "offset", type: "uint64" },
 ], () => ({
   $typeName: "subspace.ShadowEvent",

@@ -11,6 +11,7 @@ import { closeAll, type Fd } from "../ffi/fd.ts";
 import type { System } from "../ffi/system.ts";
 import { isWholeName } from "../ffi/unix_socket.ts";
 import { type AccessPolicy, peerText } from "../wire/access.ts";
+import { receiveBundledDump } from "../wire/bundled_dump.ts";
 import { Connection, ProtocolError } from "../wire/connection.ts";
 import { peerOf } from "../wire/peer.ts";
 import { type Position, replicationSocket } from "../wire/position.ts";
@@ -151,8 +152,8 @@ export class ShadowLink implements ShadowStatus {
     if (dump !== null) return dump;
     const cancelLimit = this.#limit(connection);
     try {
-      sendEvent(connection, { event: { case: "requestState", value: {} } });
-      return await receiveDump(connection);
+      sendEvent(connection, { event: { case: "requestState", value: { bundles: true } } });
+      return await receiveBundledDump(connection);
     } finally {
       cancelLimit();
     }

@@ -157,6 +157,7 @@ export class Mirror implements Disposable {
       case "report":
       case "answer":
       case "briefChannel":
+      case "bundle":
         throw new Error(`Cannot apply ${event.case}: it goes from a shadow to a server`);
       case undefined:
         throw new Error("Cannot apply an event of an unknown kind");

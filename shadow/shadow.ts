@@ -13,10 +13,11 @@ import { uid } from "../ffi/process.ts";
 import { Ready, type Watch } from "../ffi/reactor.ts";
 import { operatingSystem, type System } from "../ffi/system.ts";
 import { isWholeName } from "../ffi/unix_socket.ts";
-import type { ShadowEvent, ShadowInit, ShadowResume } from "../proto/subspace_pb.ts";
+import type { ShadowEvent, ShadowInit, ShadowRequestState, ShadowResume } from "../proto/subspace_pb.ts";
 import { AccessPolicy, type AccessRules, peerText } from "../wire/access.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
 import { sendBriefDump } from "../wire/brief_dump.ts";
+import { sendBundledDump } from "../wire/bundled_dump.ts";
 import { peerOf } from "../wire/peer.ts";
 import { NOWHERE, type Position, previousSocket, replicationSocket } from "../wire/position.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
@@ -285,15 +286,13 @@ export class Shadow implements Disposable {
     );
   }
 
-  async #sendState(link: Link, brief = false): Promise<void> {
+  async #sendState(link: Link, send = sendDump): Promise<void> {
     if (link.reading) throw new ProtocolError("Cannot send the state: it is on its way already");
     link.reading = true;
     this.#hearOut(link);
     using snapshot = this.#generations.snapshot(link.door.previous);
     const { stallMs } = this.#options, { connection, door } = link;
-    await (brief
-      ? sendBriefDump(connection, snapshot, stallMs)
-      : sendDump(connection, snapshot, stallMs, door.onRequest));
+    await send(connection, snapshot, stallMs, door.onRequest);
     link.reading = false;
     if (link.connection.closed) return;
     this.counters.dumpsSent++;
@@ -363,7 +362,7 @@ export class Shadow implements Disposable {
   #answer(link: Link, { event }: ShadowEvent): boolean {
     switch (event.case) {
       case "requestState":
-        this.#sendState(link, event.value.brief).catch((error) => link.connection.close(error));
+        this.#sendState(link, senderFor(event.value)).catch((error) => link.connection.close(error));
         return true;
       case "requestReport":
         this.#sendReport(link.connection);
@@ -498,4 +497,9 @@ export class Shadow implements Disposable {
 
 function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** How to send the state that somebody asked for. */
+function senderFor({ brief, bundles }: ShadowRequestState): typeof sendDump {
+  return brief ? sendBriefDump : bundles ? sendBundledDump : sendDump;
 }

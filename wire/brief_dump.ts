@@ -14,14 +14,14 @@ import type {
   ShadowCreateChannel,
 } from "../proto/subspace_pb.ts";
 import { type Connection, type Incoming, ProtocolError } from "./connection.ts";
-import { sendEvent } from "./shadow_link.ts";
+import type { ShadowEventInit } from "./shadow_link.ts";
 import {
-  AHEAD_BYTES,
   type ChannelRecord,
   clientBufferEvent,
   type ClientBufferRecord,
   putClientBuffer,
   receiveSoFar,
+  sendDumpAs,
   type StateDump,
 } from "./state_dump.ts";
 import type { ShadowEvent } from "../proto/subspace_pb.ts";
@@ -59,27 +59,17 @@ export interface SeenSoFar {
  * @param dump Must not change until the promise resolves.
  * @param stallMs A reader that takes nothing for so long is dropped: see the connection's `failure`.
  */
-export async function sendBriefDump(connection: Connection, dump: StateDump, stallMs: number): Promise<void> {
-  const { sessionId, scb, channels } = dump;
-  const value = { sessionId: scb === null ? 0n : sessionId, numChannels: channels.size };
-  sendEvent(connection, { event: { case: "stateDump", value } }, scb === null ? [] : [scb]);
-  for (const channel of channels.values()) {
-    if (connection.closed) return;
-    sendChannel(connection, channel);
-    if (connection.outboundBytes > AHEAD_BYTES) await connection.drained(stallMs);
-  }
-  sendEvent(connection, { event: { case: "stateDone", value: {} } });
-  await connection.drained(stallMs);
+export function sendBriefDump(connection: Connection, dump: StateDump, stallMs: number): Promise<void> {
+  return sendDumpAs(connection, dump, inBrief(dump.channels.values()), stallMs);
 }
 
-function sendChannel(connection: Connection, channel: ChannelRecord): void {
-  const value = {
-    channel: channel.info,
-    publishers: Array.from(channel.publishers.values(), ({ info }) => info),
-    subscribers: Array.from(channel.subscribers.values(), ({ info }) => info),
-  };
-  sendEvent(connection, { event: { case: "briefChannel", value } }, [channel.ccb, channel.bcb]);
-  for (const buffer of channel.clientBuffers.values()) sendEvent(connection, ...clientBufferEvent(buffer));
+function* inBrief(channels: Iterable<ChannelRecord>): Generator<[ShadowEventInit, Fd[]]> {
+  for (const { info: channel, ccb, bcb, clientBuffers, ...users } of channels) {
+    const publishers = Array.from(users.publishers.values(), ({ info }) => info);
+    const subscribers = Array.from(users.subscribers.values(), ({ info }) => info);
+    yield [{ event: { case: "briefChannel", value: { channel, publishers, subscribers } } }, [ccb, bcb]];
+    for (const buffer of clientBuffers.values()) yield clientBufferEvent(buffer);
+  }
 }
 
 interface GrowingChannel extends SeenChannel {

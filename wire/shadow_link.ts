@@ -3,7 +3,7 @@
 import { create, fromBinary, type Init, toBinary } from "../proto/message.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import { ShadowEventSchema } from "../proto/subspace.ts";
-import type { ShadowEvent } from "../proto/subspace_pb.ts";
+import type { ShadowAddPublisher, ShadowBriefChannel, ShadowEvent } from "../proto/subspace_pb.ts";
 import { decode } from "./client_link.ts";
 import { type Codec, type Connection, type Incoming, ProtocolError } from "./connection.ts";
 
@@ -16,6 +16,14 @@ export const shadowEventCodec: Codec<ShadowEvent> = {
   fdsFollow: (event) => fdCount(event) > 0,
 };
 
+/** Fds of a channel beside those of its users, and of a subscriber. */
+export const CHANNEL_FDS = 2, SUBSCRIBER_FDS = 2;
+
+/** How many fds a publisher has. */
+export function publisherFdCount({ notifyRetirement }: ShadowAddPublisher): number {
+  return notifyRetirement ? 4 : 2;
+}
+
 /** How many fds an event has behind it: the order of each kind is that of section 3.1. */
 export function fdCount({ event }: ShadowEvent): number {
   switch (event.case) {
@@ -23,10 +31,13 @@ export function fdCount({ event }: ShadowEvent): number {
       return 1;
     case "createChannel":
     case "briefChannel":
+      return CHANNEL_FDS;
     case "addSubscriber":
-      return 2;
+      return SUBSCRIBER_FDS;
     case "addPublisher":
-      return event.value.notifyRetirement ? 4 : 2;
+      return publisherFdCount(event.value);
+    case "bundle":
+      return event.value.channels.reduce((sum, channel) => sum + bundledFdCount(channel), 0);
     case "stateDump":
       return event.value.sessionId !== 0n ? 1 : 0;
     case "registerClientBuffer":
@@ -34,6 +45,13 @@ export function fdCount({ event }: ShadowEvent): number {
     default:
       return 0;
   }
+}
+
+function bundledFdCount({ publishers, subscribers }: ShadowBriefChannel): number {
+  return publishers.reduce(
+    (sum, publisher) => sum + publisherFdCount(publisher),
+    CHANNEL_FDS + SUBSCRIBER_FDS * subscribers.length,
+  );
 }
 
 /**

@@ -129,29 +129,7 @@ export function clientBufferEvent({ metadata, fd }: ClientBufferRecord): [Shadow
 }
 
 /** Bytes of channels that may be on the way before their sender waits for the reader. */
-export const AHEAD_BYTES = 16 * 1024;
-
-/**
- * Sends channels. Waits for a slow reader now and then, so that it costs little memory and few fds.
- *
- * @param channels Must not change until the promise resolves.
- * @param stallMs A reader that takes nothing for so long is dropped: see the connection's `failure`.
- * @param extended Whether the reader is one of ours, and gets what the old protocol does not have.
- */
-export async function sendChannels(
-  connection: Connection,
-  channels: Iterable<ChannelRecord>,
-  stallMs: number,
-  extended = false,
-): Promise<void> {
-  for (const channel of channels) {
-    for (const [event, fds] of channelEvents(channel)) {
-      if (connection.closed) return;
-      sendEvent(connection, extended ? event : inOldProtocol(event), fds);
-      if (connection.outboundBytes > AHEAD_BYTES) await connection.drained(stallMs);
-    }
-  }
-}
+const AHEAD_BYTES = 16 * 1024;
 
 /** Sends the header of a dump alone, with its position. */
 export function sendHeader(
@@ -181,22 +159,48 @@ export async function receiveHeader(
 }
 
 /**
- * Sends a dump: header, channels, end. Waits for a slow reader now and then.
+ * Sends a dump: header, channels, end. Waits for a slow reader now and then, so that it costs little memory and few fds.
  *
  * @param dump Must not change until the promise resolves.
  * @param stallMs A reader that takes nothing for so long is dropped: see the connection's `failure`.
- * @param extended As for `sendChannels`.
+ * @param extended Whether the reader is one of ours, and gets what the old protocol does not have.
  */
-export async function sendDump(
+export function sendDump(
   connection: Connection,
   dump: StateDump,
   stallMs: number,
   extended = false,
 ): Promise<void> {
-  const sessionId = dump.scb === null ? 0n : dump.sessionId;
-  const value = { sessionId, numChannels: dump.channels.size };
-  sendEvent(connection, { event: { case: "stateDump", value } }, dump.scb === null ? [] : [dump.scb]);
-  await sendChannels(connection, dump.channels.values(), stallMs, extended);
+  return sendDumpAs(connection, dump, eventsOf(dump.channels.values(), extended), stallMs);
+}
+
+function* eventsOf(
+  channels: Iterable<ChannelRecord>,
+  extended: boolean,
+): Generator<[ShadowEventInit, Fd[]]> {
+  for (const channel of channels) {
+    for (const [event, fds] of channelEvents(channel)) yield [extended ? event : inOldProtocol(event), fds];
+  }
+}
+
+/**
+ * As `sendDump`, with other events for the channels.
+ *
+ * @param events Each is asked for when it can be sent.
+ */
+export async function sendDumpAs(
+  connection: Connection,
+  { sessionId, scb, channels }: StateDump,
+  events: Iterable<[ShadowEventInit, Fd[]]>,
+  stallMs: number,
+): Promise<void> {
+  const value = { sessionId: scb === null ? 0n : sessionId, numChannels: channels.size };
+  sendEvent(connection, { event: { case: "stateDump", value } }, scb === null ? [] : [scb]);
+  for (const [event, fds] of events) {
+    if (connection.closed) return;
+    sendEvent(connection, event, fds);
+    if (connection.outboundBytes > AHEAD_BYTES) await connection.drained(stallMs);
+  }
   sendEvent(connection, { event: { case: "stateDone", value: {} } });
   await connection.drained(stallMs);
 }
@@ -229,7 +233,11 @@ export interface ReceivedDump {
  */
 export async function receiveDumpSoFar(connection: Connection): Promise<ReceivedDump> {
   const channels: StateDump["channels"] = new Map();
-  return await receiveSoFar(connection, channels, (incoming) => addToDump(channels, incoming));
+  return await receiveSoFar(
+    connection,
+    channels,
+    ({ message, fds }) => addToDump(channels, message.event, fds),
+  );
 }
 
 /**
@@ -279,9 +287,15 @@ async function next(connection: Connection): Promise<Incoming<ShadowEvent>> {
   throw new ProtocolError(`Cannot receive a state dump: ${reason}`);
 }
 
-function addToDump(
+/**
+ * Adds what an event of a dump says.
+ *
+ * @throws {ProtocolError} If it makes no sense there. The fds stay the caller's.
+ */
+export function addToDump(
   channels: StateDump["channels"],
-  { message: { event }, fds }: Incoming<ShadowEvent>,
+  event: ShadowEvent["event"],
+  fds: readonly Fd[],
 ): void {
   switch (event.case) {
     case "createChannel":
