@@ -14,7 +14,7 @@ import { receiveMessage, sendMessage } from "../../ffi/message.ts";
 import { createPacketPipe } from "../../ffi/pipe.ts";
 import { connectAbstract } from "../../ffi/unix_socket.ts";
 import { RequestSchema, ShadowEventSchema } from "../../proto/subspace_pb.ts";
-import { frame } from "../../wire/connection.ts";
+import { frame } from "../../wire/frame.ts";
 import type { ShadowEventInit } from "../../wire/shadow_link.ts";
 import { Random } from "../chaos/random.ts";
 import { channelInfo, removeBuffers, sessionsOf, startServer, startShadow, until } from "../deployment.ts";

@@ -9,7 +9,7 @@ import { sendMessage } from "../../ffi/message.ts";
 import { connectAbstract } from "../../ffi/unix_socket.ts";
 import { RequestSchema } from "../../proto/subspace_pb.ts";
 import { Bcb, Ccb } from "../../shm/layout.ts";
-import { frame } from "../../wire/connection.ts";
+import { frame } from "../../wire/frame.ts";
 import { sendRequest } from "../../wire/client_link.ts";
 import { until } from "../deployment.ts";
 import { RawClient } from "./raw_client.ts";

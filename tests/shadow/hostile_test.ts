@@ -7,7 +7,7 @@ import { pollSync } from "../../ffi/poll.ts";
 import { connectAbstract } from "../../ffi/unix_socket.ts";
 import { ShadowEventSchema } from "../../proto/subspace_pb.ts";
 import { Shadow } from "../../shadow/shadow.ts";
-import { frame } from "../../wire/connection.ts";
+import { frame } from "../../wire/frame.ts";
 import { closeDump } from "../../wire/state_dump.ts";
 import { Random } from "../chaos/random.ts";
 import { withBalancedFds } from "../open_fds.ts";

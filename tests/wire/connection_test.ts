@@ -3,13 +3,8 @@ import { createEventFd } from "../../ffi/eventfd.ts";
 import { closeAll, duplicateAll, type Fd } from "../../ffi/fd.ts";
 import { receiveMessage, sendMessage } from "../../ffi/message.ts";
 import { socketPair } from "../../ffi/unix_socket.ts";
-import {
-  type Codec,
-  Connection,
-  type ConnectionLimits,
-  frame,
-  ProtocolError,
-} from "../../wire/connection.ts";
+import { type Codec, Connection, type ConnectionLimits, ProtocolError } from "../../wire/connection.ts";
+import { frame } from "../../wire/frame.ts";
 import { withBalancedFds } from "../open_fds.ts";
 
 /** Messages that start with "F" have fds behind them. */
