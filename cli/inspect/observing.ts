@@ -7,6 +7,7 @@ import { typeText } from "../../inspect/naming.ts";
 import type { MessageSource } from "../../inspect/observer.ts";
 import { look, type ServerSight, type ShadowSight } from "../../inspect/sight.ts";
 import type { ShadowCreateChannel } from "../../proto/subspace_pb.ts";
+import { readControlBlock } from "../../shm/inspection.ts";
 import { writeError } from "../output.ts";
 import { stopSignal } from "../stopping.ts";
 import { Pause } from "./pause.ts";
@@ -16,6 +17,8 @@ import type { InspectFlags } from "./flags.ts";
 /** How soon memory is looked at again: while messages come, and while there are none. */
 const LOOK_SOON_MS = 1;
 const LOOK_EVERY_MS = 5;
+/** Damage often comes in hundreds. */
+const DAMAGE_NAMED_MAX = 3;
 
 /** A channel that is followed. */
 export interface Followed extends Disposable {
@@ -71,6 +74,11 @@ async function serverOf({ socket, server, timeout }: InspectFlags): Promise<stri
 function followIn(sight: ShadowSight, channel: string, timeoutMs: number): Followed {
   const record = sight.dump.channels.get(channel);
   if (record === undefined) throw missingChannel(channel, sight);
+  const { problems } = readControlBlock(record.ccb, record.bcb, record.info.numSlots);
+  if (problems.length > 0) {
+    const named = problems.slice(0, DAMAGE_NAMED_MAX).join(", ");
+    writeError(`${channel} is damaged (${named}): messages may go unseen\n`);
+  }
   const source = new ChannelFollower(sight, channel, timeoutMs);
   if (!source.active) writeError(`${channel} has had no publisher yet: waiting for one\n`);
   return {

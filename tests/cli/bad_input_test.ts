@@ -3,12 +3,14 @@
 import assert from "node:assert/strict";
 import { program } from "../../cli/inspect.ts";
 import { ExitCode } from "../../cli/exit_codes.ts";
-import { exitCodeOf } from "../../cli/program.ts";
 import { Mapping } from "../../ffi/mapping.ts";
+import { RecordingReader, summaryOf } from "../../inspect/recording.ts";
 import { Ccb } from "../../shm/layout.ts";
 import { Peer } from "../inspect/peer.ts";
 import { RecordedShadow } from "../inspect/recorded_shadow.ts";
+import { ownShadow, referenceShadow, shadowWithAside } from "../inspect/shadows.ts";
 import { uniqueSocket } from "../program.ts";
+import { inspector as run, type Outcome, test, whileTalking } from "./inspector.ts";
 
 const { ok, failure, down, usage } = ExitCode;
 const CHANNEL = "/robot/odometry";
@@ -33,37 +35,7 @@ const lookingVerbs: Readonly<Record<string, readonly string[]>> = {
   forget: [],
 };
 
-interface Outcome {
-  readonly code: number;
-  readonly out: string;
-  readonly error: string;
-}
-
-/** Runs the inspector in this process, with its output taken away from it; `closed`: nobody reads it. */
-async function run(args: readonly string[], closed = false): Promise<Outcome> {
-  const texts = { out: "", error: "" };
-  const take = (stream: "out" | "error") => (bytes: Uint8Array) => {
-    if (closed && stream === "out") throw new Deno.errors.BrokenPipe("closed");
-    texts[stream] += new TextDecoder().decode(bytes);
-    return bytes.length;
-  };
-  const { writeSync: toOut } = Deno.stdout, { writeSync: toError } = Deno.stderr;
-  try {
-    Deno.stdout.writeSync = take("out");
-    Deno.stderr.writeSync = take("error");
-    return { code: await exitCodeOf(program, args), ...texts };
-  } finally {
-    Deno.stdout.writeSync = toOut;
-    Deno.stderr.writeSync = toError;
-  }
-}
-
 const once = ["--count=1", "--interval=1ms", "--timeout=60s"];
-
-function test(name: string, check: () => Promise<void>): void {
-  // Verbs that wait for signals listen to them for the rest of the process.
-  Deno.test({ name, fn: check, sanitizeOps: false, sanitizeResources: false });
-}
 
 /** One line on standard error, nothing on standard output. */
 function assertRefused({ code, out, error }: Outcome, pattern: RegExp, what: string): void {
@@ -211,32 +183,79 @@ test("of a state dump that breaks off all is shown that came, and what is missin
 });
 
 test("damaged memory is shown as far as it makes sense, and the damage is named", async () => {
-  using shadow = new RecordedShadow();
-  using memory = Mapping.map(shadow.blocks(CHANNEL).ccbFd, Ccb.slots);
+  using recorded = new RecordedShadow();
+  using memory = Mapping.map(recorded.blocks(CHANNEL).ccbFd, Ccb.slots);
   memory.bytes.fill(0xff);
-  using peer = new Peer((connection) => shadow.send(connection));
-  const socket = `--socket=${peer.socket}`;
-  for (const verb of ["inspect", "channels", "users", "channel"]) {
-    const { code, out, error } = await run([verb, ...lookingVerbs[verb], socket, ...once]);
-    assert.equal(code, failure, verb);
-    assert.match(error, /^Damage was found: [^\n]+\n$/, verb);
-    assert.match(out, /DAMAGE {2}\/robot\/odometry: /, verb);
+  for (const listen of [referenceShadow, ownShadow]) {
+    using shadow = await listen(recorded);
+    const socket = `--socket=${shadow.socket}`;
+    for (const verb of ["inspect", "channels", "users", "channel"]) {
+      const { code, out, error } = await run([verb, ...lookingVerbs[verb], socket, ...once]);
+      assert.equal(code, failure, verb);
+      assert.match(error, /^Damage was found: [^\n]+\n$/, verb);
+      assert.match(out, /DAMAGE {2}\/robot\/odometry: /, verb);
+    }
+    for (const verb of ["fds", "watch", "metrics"]) {
+      const { code, out, error } = await run([verb, socket, ...once]);
+      assert.deepEqual([code, out.includes(CHANNEL) || verb === "metrics", error], [ok, true, ""], verb);
+    }
+    assert.equal((await run(["health", socket, ...once])).code, ExitCode.down);
+    const shadows = await run(["shadows", socket, "--server=/nowhere", ...once]);
+    assert.deepEqual([shadows.code, shadows.error], [ok, ""]);
   }
-  for (const verb of ["fds", "watch", "metrics"]) {
-    const { code, out, error } = await run([verb, socket, ...once]);
-    assert.deepEqual([code, out.includes(CHANNEL) || verb === "metrics", error], [ok, true, ""], verb);
+  using shadow = await shadowWithAside(recorded);
+  for (const args of [["counters"], ["rollback", "--yes"], ["forget", "--yes"]]) {
+    const { code, error } = await run([...args, `--socket=${shadow.socket}`, ...once]);
+    assert.deepEqual([code, error], [ok, ""], args[0]);
   }
-  assert.equal((await run(["health", socket, ...once])).code, ExitCode.down);
+});
+
+test("whoever follows a channel whose memory is damaged is told so, and sees what can be seen", async () => {
+  using recorded = new RecordedShadow();
+  using memory = Mapping.map(recorded.blocks(CHANNEL).ccbFd, Ccb.slots);
+  memory.view.setUint32(Ccb.version, 99, true);
+  using shadow = await referenceShadow(recorded);
+  const file = mayWrite ? await Deno.makeTempFile() : null;
+  for (const verb of ["tail", "hz", "record"]) {
+    if (verb === "record" && file === null) continue;
+    const operands = verb === "record" ? [CHANNEL, file!] : [CHANNEL];
+    const args = [verb, ...operands, `--socket=${shadow.socket}`, "--count=1", "--interval=20ms"];
+    const { code, out, error } = await whileTalking(recorded, CHANNEL, () => run(args));
+    assert.deepEqual([code, out === ""], [ok, false], verb);
+    assert.equal(error, `${CHANNEL} is damaged (version 99 instead of 4): messages may go unseen\n`, verb);
+  }
+  if (file !== null) await Deno.remove(file);
 });
 
 test("a closed standard output ends every verb quietly, with the code of what it found", async () => {
-  using shadow = new RecordedShadow();
-  using peer = new Peer((connection) => shadow.send(connection));
+  using recorded = new RecordedShadow();
+  using shadow = await referenceShadow(recorded);
+  const ended = async (args: readonly string[], expected: number = ok, socket = shadow.socket) => {
+    const { code, error } = await run([...args, `--socket=${socket}`, "--interval=1ms"], true);
+    assert.deepEqual([code, error], [expected, ""], args[0]);
+  };
+  const elsewhere = ["tail", "record", "rollback", "forget", "counters"];
   for (const [verb, operands] of Object.entries(lookingVerbs)) {
-    if (["tail", "record", "rollback", "forget", "counters"].includes(verb)) continue;
-    const { code, error } = await run([verb, ...operands, `--socket=${peer.socket}`, "--interval=1ms"], true);
-    assert.deepEqual([code, error], [verb === "health" ? down : ok, ""], verb);
+    if (!elsewhere.includes(verb)) await ended([verb, ...operands], verb === "health" ? down : ok);
   }
+  // Without a message there is nothing to write.
+  await whileTalking(recorded, CHANNEL, () => ended(["tail", CHANNEL]));
+  if (mayWrite) {
+    const file = await Deno.makeTempFile();
+    await whileTalking(recorded, CHANNEL, () => ended(["record", CHANNEL, file, "--count=1"]));
+    using opened = await Deno.open(file);
+    const { messages, problem } = summaryOf(
+      new RecordingReader(opened, (await Deno.stat(file)).size),
+      () => {},
+    );
+    assert.deepEqual([messages, problem], [1, null]);
+    await Deno.remove(file);
+  }
+  using aside = await shadowWithAside(recorded);
+  for (const args of [["counters"], ["rollback", "--yes"], ["forget", "--yes"]]) {
+    await ended(args, ok, aside.socket);
+  }
+  assert.equal(aside.shadow.previous, null);
 });
 
 test("what a shadow of the reference's cannot do is said in one line", async () => {

@@ -25,6 +25,11 @@ import recorded from "./recorded_dump.json" with { type: "json" };
 /** The pid of the server in the recording. */
 export const SERVER_PID = 13630;
 
+/** Added to a recorded pid: no process has such a one. */
+export const GONE_PID = 1_000_000_000;
+
+const gone = ({ processId }: { processId: bigint }) => processId + BigInt(GONE_PID);
+
 /** A shadow's state, to be sent as often as one likes. */
 export class RecordedShadow implements Disposable {
   readonly events: readonly ShadowEvent[];
@@ -54,6 +59,26 @@ export class RecordedShadow implements Disposable {
         this.scb.counters(this.idOf(event.value.channelName)).countSubscriber(1, event.value.isReliable);
       }
     }
+  }
+
+  /**
+   * The events, of the session that the message buffers are named after, so that messages are found; and of processes
+   * that are surely gone, whatever runs on this machine.
+   */
+  get live(): ShadowEvent[] {
+    const { sessionId } = this;
+    return this.events.map(({ event, ...message }) => {
+      switch (event.case) {
+        case "stateDump":
+          return { ...message, event: { ...event, value: { ...event.value, sessionId } } };
+        case "addPublisher":
+          return { ...message, event: { ...event, value: { ...event.value, processId: gone(event.value) } } };
+        case "addSubscriber":
+          return { ...message, event: { ...event, value: { ...event.value, processId: gone(event.value) } } };
+        default:
+          return { ...message, event };
+      }
+    });
   }
 
   idOf(channel: string): number {
