@@ -1,17 +1,12 @@
 /** Where clients come in: connections are accepted, and those that may be served let in. */
 
 import type { Fd } from "../ffi/fd.ts";
-import { Ready, type Watch } from "../ffi/reactor.ts";
 import type { System } from "../ffi/system.ts";
+import { Acceptor } from "../wire/acceptor.ts";
 import { type AccessPolicy, type Peer, peerText } from "../wire/access.ts";
 import { peerOf } from "../wire/peer.ts";
 import type { RefusalReason } from "../wire/refusals.ts";
 import type { ServerCounters } from "./counters.ts";
-
-/** How long accepting rests when this process has no fd left. */
-const ACCEPT_REST_MS = 100;
-/** What the listening socket is watched for while nobody is accepted. */
-const NOTHING = 0;
 
 /** Who is let in, and where to. */
 export interface EntranceOptions {
@@ -27,25 +22,19 @@ export interface EntranceOptions {
 
 /** The listening socket of a server. Nobody is accepted until `resume`. */
 export class Entrance {
-  readonly #watch: Watch;
-  #cancelRest: () => void = () => {};
+  readonly #acceptor: Acceptor;
 
   /** @param listener Owned by the entrance from now on. */
-  constructor(readonly listener: Fd, private readonly options: EntranceOptions) {
-    this.#watch = options.system.watch(listener, NOTHING, () => this.#accept());
+  constructor(listener: Fd, private readonly options: EntranceOptions) {
+    this.#acceptor = new Acceptor(listener, options.system, {
+      accepted: (socket) => this.#welcome(socket),
+      failed: ({ message }) => options.refuse("fds", `Failed to accept a client: ${message}`),
+    });
   }
 
-  #accept(): void {
-    const { system } = this.options;
-    try {
-      const next = () => system.accept(this.listener);
-      for (let socket = next(); socket !== null; socket = next()) this.#welcome(socket);
-    } catch (error) {
-      // Without an fd left the listener stays readable: rest, and let others close some.
-      this.options.refuse("fds", `Failed to accept a client: ${(error as Error).message}`);
-      this.#watch.rearm(NOTHING);
-      this.#cancelRest = system.after(ACCEPT_REST_MS, () => this.resume());
-    }
+  /** Borrowed. */
+  get listener(): Fd {
+    return this.#acceptor.listener;
   }
 
   #welcome(socket: Fd): void {
@@ -67,17 +56,14 @@ export class Entrance {
 
   /** Accepts nobody until `resume`. */
   suspend(): void {
-    this.#watch.rearm(NOTHING);
-    this.#cancelRest();
+    this.#acceptor.suspend();
   }
 
   resume(): void {
-    this.#watch.rearm(Ready.readable);
+    this.#acceptor.resume();
   }
 
   close(): void {
-    this.#watch.close();
-    this.#cancelRest();
-    this.listener.close();
+    this.#acceptor.close();
   }
 }

@@ -10,11 +10,11 @@ import { SystemError } from "../ffi/errno.ts";
 import { closeAll, type Fd } from "../ffi/fd.ts";
 import { LoopMonitor } from "../ffi/loop_monitor.ts";
 import { uid } from "../ffi/process.ts";
-import { Ready, type Watch } from "../ffi/reactor.ts";
-import { operatingSystem, type System } from "../ffi/system.ts";
+import type { System } from "../ffi/system.ts";
 import { isWholeName } from "../ffi/unix_socket.ts";
-import type { ShadowEvent, ShadowInit, ShadowRequestState, ShadowResume } from "../proto/subspace_pb.ts";
-import { AccessPolicy, type AccessRules, peerText } from "../wire/access.ts";
+import type { ShadowEvent, ShadowRequestState, ShadowResume } from "../proto/subspace_pb.ts";
+import { Acceptor } from "../wire/acceptor.ts";
+import { AccessPolicy, peerText } from "../wire/access.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
 import { sendBriefDump } from "../wire/brief_dump.ts";
 import { sendBundledDump } from "../wire/bundled_dump.ts";
@@ -25,54 +25,26 @@ import { sendEvent, tryReceiveEvent } from "../wire/shadow_link.ts";
 import { sendDump, sendHeader, type StateDump } from "../wire/state_dump.ts";
 import { ShadowCounters, shadowCounters } from "./counters.ts";
 import { logEvent } from "./event_log.ts";
-import { FdStore, type Keeper, restore } from "./fd_store.ts";
+import { FdStore, restore } from "./fd_store.ts";
 import { Generations } from "./generations.ts";
+import { defaultShadowOptions, type ShadowOptions } from "./options.ts";
+
+export type { ShadowOptions } from "./options.ts";
 
 const log = getLogger(["subspace", "shadow"]);
-
-/** How a shadow runs. */
-export interface ShadowOptions {
-  /** Abstract name to listen on. With `.replication`, `.previous` and both behind it, it listens for ours too. */
-  socket: string;
-  /** A reader of the state that takes nothing for so long is dropped. Default: 30000. */
-  stallMs?: number;
-  /** Connections at a time. One more and the oldest that does not write is dropped. Default: 256. */
-  connectionsMax?: number;
-  /** Fds kept open only for readers. One more and the reader that has been at it longest is dropped. Default: 4096. */
-  heldFdsMax?: number;
-  /** Longest event, in bytes. Default: 64 MiB. */
-  frameBytesMax?: number;
-  /** Who may take the state beside root and the user that this process runs as. Default: who may write. */
-  readers?: AccessRules;
-  /** Who may be its server beside root and the user that this process runs as. Default: nobody. */
-  writers?: AccessRules;
-  /** The machine's sockets and clock. Default: those of this one. */
-  system?: System;
-  /** Who keeps the state when this process dies. Default: nobody. */
-  keeper?: Keeper | null;
-  /** What the keeper kept, by name; owned by the shadow from now on. Default: nothing. */
-  kept?: ReadonlyMap<string, Fd>;
-}
 
 /** Events of one connection before the others get their turn. */
 const EVENTS_PER_TURN = 256;
 /** More events than fit into a socket: after so many, whoever died has nothing left to say. */
 const EVENTS_LEFT_BEHIND_MAX = 1 << 16;
-/** How soon accepting is tried again after it failed, as for want of fds. */
-const ACCEPT_RETRY_MS = 100;
-
-/** Why servers of ours say that they send everything: `SyncReason` in server/replication.ts. */
-const SYNC_REASONS = ["start", "new", "behind", "reference"];
 
 /** A socket to connect to, and what is found behind it. */
 interface Door {
-  readonly listener: Fd;
-  readonly watch: Watch;
+  readonly acceptor: Acceptor;
   /** Whether it leads to the state that is kept aside. */
   readonly previous: boolean;
   /** Whether the state is sent only to who asks for it. */
   readonly onRequest: boolean;
-  cancelAcceptRetry: () => void;
 }
 
 /** One server or inspector at the other end. */
@@ -104,24 +76,10 @@ export class Shadow implements Disposable {
   /** What this shadow did, and what it refused. */
   readonly counters = new ShadowCounters();
   readonly #loop: LoopMonitor;
-  /** Of the server that writes, or was the last to. */
-  #serverSocket = "";
-  #lastFullSync = "";
   #stopped = false;
 
   private constructor(options: ShadowOptions) {
-    this.#options = {
-      stallMs: 30_000,
-      connectionsMax: 256,
-      heldFdsMax: 4096,
-      frameBytesMax: 64 * 1024 * 1024,
-      readers: {},
-      writers: {},
-      system: operatingSystem,
-      keeper: null,
-      kept: new Map(),
-      ...options,
-    };
+    this.#options = { ...defaultShadowOptions, ...options };
     const { keeper, kept, system } = this.#options;
     this.#system = system;
     this.#generations = new Generations(() => system.monotonicNs());
@@ -157,10 +115,14 @@ export class Shadow implements Disposable {
   /** Opens a door. A name that would be cut off, and so be another door's, gets none. */
   #open(name: string, previous: boolean, onRequest: boolean): void {
     if (name !== this.#options.socket && !isWholeName(name)) return;
-    const listener = this.#system.listen(name);
-    const watch = this.#system.watch(listener, Ready.readable | Ready.once, () => this.#accept(door));
-    const door: Door = { listener, watch, previous, onRequest, cancelAcceptRetry: () => {} };
+    const acceptor = new Acceptor(this.#system.listen(name), this.#system, {
+      accepted: (socket) => this.#welcome(socket, door),
+      failed: (error) =>
+        this.#refuse(error instanceof SystemError ? "fds" : "protocol", `Shadow: ${error.message}`),
+    });
+    const door: Door = { acceptor, previous, onRequest };
     this.#doors.push(door);
+    acceptor.resume();
   }
 
   /**
@@ -207,11 +169,7 @@ export class Shadow implements Disposable {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#loop[Symbol.dispose]();
-    for (const { cancelAcceptRetry, watch, listener } of this.#doors) {
-      cancelAcceptRetry();
-      watch.close();
-      listener.close();
-    }
+    for (const { acceptor } of this.#doors) acceptor.close();
     this.disconnect();
     this.#store?.[Symbol.dispose]();
     this.#generations[Symbol.dispose]();
@@ -219,17 +177,6 @@ export class Shadow implements Disposable {
 
   [Symbol.dispose](): void {
     this.stop();
-  }
-
-  #accept(door: Door): void {
-    try {
-      const next = () => this.#system.accept(door.listener);
-      for (let socket = next(); socket !== null; socket = next()) this.#welcome(socket, door);
-      door.watch.rearm(Ready.readable | Ready.once);
-    } catch (error) {
-      this.#refuse(error instanceof SystemError ? "fds" : "protocol", `Shadow: ${reasonOf(error)}`);
-      door.cancelAcceptRetry = this.#system.after(ACCEPT_RETRY_MS, () => this.#accept(door));
-    }
   }
 
   #welcome(socket: Fd, door: Door): void {
@@ -343,8 +290,8 @@ export class Shadow implements Disposable {
       link.connection.close(error as Error);
       return;
     }
-    if (message.event.case === "init") this.#noteFullSync(message.event.value);
-    else if (message.event.case === "resume") this.#noteResume(message.event.value);
+    if (message.event.case === "init") this.counters.noteFullSync(message.event.value);
+    else if (message.event.case === "resume") this.counters.noteResume(message.event.value);
     this.#store?.note(message, fds, link.door.previous);
     try {
       this.#generations.apply(message, fds, link.door.previous);
@@ -381,9 +328,9 @@ export class Shadow implements Disposable {
     const connections = Array.from(this.#links, (link) => link.connection);
     const value = {
       counters: shadowCounters(this.counters, heldFds, this.#loop, connections),
-      serverSocket: this.#serverSocket,
+      serverSocket: this.counters.serverSocket,
       hasServer: this.#writer !== null,
-      lastFullSync: this.#lastFullSync,
+      lastFullSync: this.counters.lastFullSync,
       previousSessionId: previous?.sessionId ?? 0n,
       previousChannels: previous?.channels.size ?? 0,
     };
@@ -447,21 +394,6 @@ export class Shadow implements Disposable {
   #checkResumable({ position: at, generation }: ShadowResume): void {
     const position: Position = at ?? NOWHERE;
     this.#generations.checkResumable(position, generation || position.generation);
-  }
-
-  /** The reference's servers do not say why, nor where they listen. */
-  #noteFullSync({ generation, syncReason, serverSocket }: ShadowInit): void {
-    this.#lastFullSync = generation === 0n
-      ? "reference"
-      : SYNC_REASONS.find((known) => known === syncReason) ?? "unknown";
-    this.#serverSocket = serverSocket;
-    const { fullSyncs } = this.counters;
-    fullSyncs.set(this.#lastFullSync, (fullSyncs.get(this.#lastFullSync) ?? 0) + 1);
-  }
-
-  #noteResume({ serverSocket }: ShadowResume): void {
-    this.counters.resumes++;
-    this.#serverSocket = serverSocket;
   }
 
   #dropSlowest(): void {
