@@ -5,6 +5,7 @@ import { openAnswer } from "./answer.ts";
 import { type ConnectionChange, Control } from "./control.ts";
 import { Publisher } from "./publisher.ts";
 import type { PublisherOptions } from "./publisher_options.ts";
+import { newToken } from "./token.ts";
 import { Subscriber } from "./subscriber.ts";
 import type { SubscriberOptions } from "./subscriber_options.ts";
 
@@ -121,6 +122,7 @@ export class Client implements Disposable, AsyncDisposable {
     const control = new Control({
       socket: options.socket ?? "/tmp/subspace",
       name: options.name ?? "",
+      token: newToken(),
       requestTimeoutMs: options.requestTimeoutMs ?? 10_000,
       doorbell: options.doorbell ?? true,
       onConnectionChange: options.onConnectionChange ?? (() => {}),

@@ -44,6 +44,8 @@ export type ConnectionChange =
 export interface ControlOptions {
   readonly socket: string;
   readonly name: string;
+  /** A number that no other client has. */
+  readonly token: bigint;
   readonly requestTimeoutMs: number;
   readonly doorbell: boolean;
   readonly onConnectionChange: (change: ConnectionChange) => void;
@@ -70,11 +72,21 @@ export class Control {
   #credit = IDLE_CALLS;
   #lookedAt = 0;
   #closed = false;
+  /**
+   * Behind all that it has, and all requests that are repeated: what else a server has of this client was granted by one
+   * that died before it said so, and was not wanted any more, or refused by another one, meanwhile.
+   */
+  readonly #allClaimed: Exchange = {
+    request: { request: { case: "removeUnclaimed", value: {} } },
+    repeat: false,
+    oneWay: true,
+    settle: () => {},
+  };
 
   constructor(options: ControlOptions) {
     this.#options = options;
     this.#system = options.system ?? operatingSystem;
-    this.#link = new ServerLink(options.socket, options.name, this.#system, {
+    this.#link = new ServerLink(options.socket, options, this.#system, {
       greeted: (greeting) => this.#greeted(greeting),
       lost: (reason) => this.#lost(reason),
     });
@@ -185,7 +197,7 @@ export class Control {
       const { socket, requestTimeoutMs } = this.#options;
       const cancelTimeout = this.#system.after(requestTimeoutMs, () => {
         late = true;
-        this.#link.drop(exchange);
+        this.#link.withdraw(exchange);
         const why = this.#link.failure === null ? "" : ` (${this.#link.failure.message})`;
         reject(
           new TimeoutError(`Cannot ${what}: no answer from ${socket} within ${requestTimeoutMs} ms${why}`),
@@ -260,6 +272,7 @@ export class Control {
     const remembers = before?.scb === this.#session.scb && before.id === this.#session.id && !sameServer;
     this.#server = server;
     this.#again = before !== null;
+    this.#link.withdraw(this.#allClaimed);
     return this.#handles.attach(remembers);
   }
 
@@ -270,6 +283,7 @@ export class Control {
     this.#onProgress?.(null);
     if (!this.#again) return;
     this.#reattachments++;
+    if (this.session.removesUnclaimed) this.#link.exchange(this.#allClaimed);
     const { socket } = this.#options;
     log.info("Attached to the server at {socket} again", { socket });
     if (recreated.size > 0) {

@@ -4,7 +4,7 @@
  *
  * Invariants: every publisher and subscriber that was created and not removed is in `#handles`; an id is claimed only
  * from a server that has it from its predecessor, as claiming one that the same server has taken away makes the
- * reference crash (section 9.2, 1 and 2); what a server may have granted and nobody wants any more is removed.
+ * reference crash (section 9.2, 1 and 2).
  */
 
 import { closeAll } from "../ffi/fd.ts";
@@ -57,8 +57,6 @@ export class Handles {
   readonly #handles = new Map<Handle, number>();
   /** Grows with every server that answers without what its predecessor knew: ids of before mean nothing to it. */
   #memory = 0;
-  /** Those that a server was asked for and did not answer: it may have granted them, which its successor knows. */
-  readonly #unsure = new Set<Handle>();
   /** Those that the present server was asked for and has not answered. */
   readonly #asked = new Set<Handle>();
   /** Of them, those that are to be removed by the id that they were claimed by, if the server grants it. */
@@ -143,7 +141,6 @@ export class Handles {
     const removals = [...this.#removals].filter((removal) => this.link.withdraw(removal));
     if (!remembers) {
       this.#memory++;
-      this.#unsure.clear();
       for (const removal of removals.splice(0)) {
         removal.settle(new ConnectionError("Cannot remove: it is gone"));
       }
@@ -152,11 +149,9 @@ export class Handles {
       this.#handles,
       ([handle, memory]) => [handle, memory === this.#memory] as const,
     );
-    const unwanted = [...this.#unsure].filter((handle) => !this.#handles.has(handle));
-    const all = [...wanted, ...unwanted.map((handle) => [handle, false] as const)];
-    const attachment: Attachment = { outstanding: all.length, recreated: new Set(), failed: [] };
-    if (all.length === 0) this.attached(attachment);
-    return [...removals, ...all.map(([handle, keepId]) => this.#attach(handle, keepId, attachment))];
+    const attachment: Attachment = { outstanding: wanted.length, recreated: new Set(), failed: [] };
+    if (wanted.length === 0) this.attached(attachment);
+    return [...removals, ...wanted.map(([handle, keepId]) => this.#attach(handle, keepId, attachment))];
   }
 
   #attach(handle: Handle, keepId: boolean, attachment: Attachment): Exchange {
@@ -170,11 +165,9 @@ export class Handles {
       this.#asked.delete(handle);
       this.#leaving.delete(handle);
       if (outcome instanceof Error) { // The link is gone again.
-        this.#unsure.add(handle);
         if (removal !== undefined) this.sendRemoval(removal);
         return;
       }
-      this.#unsure.delete(handle);
       if (!this.#handles.has(handle)) {
         // A publisher that is unknown by its id gets another one.
         if (removal === undefined || idIn(request) !== idIn(outcome.message)) this.undo(handle, outcome);

@@ -117,8 +117,12 @@ export function createPublisherRequest(
 }
 
 /** The request that makes the server forget a publisher. */
-export function removePublisherRequest(channelName: string, publisherId: number): RequestInit {
-  return { request: { case: "removePublisher", value: { channelName, publisherId } } };
+export function removePublisherRequest(
+  channelName: string,
+  publisherId: number,
+  requestToken: bigint,
+): RequestInit {
+  return { request: { case: "removePublisher", value: { channelName, publisherId, requestToken } } };
 }
 
 function checkCount(channel: string, name: string, value: number): void {

@@ -16,7 +16,7 @@ import type { Handle } from "./handles.ts";
 import type { Lease } from "./lease.ts";
 import { Peers } from "./peers.ts";
 import { createPublisherRequest, type PublisherTraits, removePublisherRequest } from "./publisher_options.ts";
-import { requestToken } from "./request_token.ts";
+import { newToken } from "./token.ts";
 import { Retirements } from "./retirements.ts";
 import type { Answer } from "./server_link.ts";
 import { Waiter } from "./waiter.ts";
@@ -44,7 +44,7 @@ export class PublisherRegistration {
   readonly #control: Control;
   readonly #options: PublisherTraits;
   readonly #handle: Handle;
-  readonly #requestToken = requestToken();
+  readonly #requestToken = newToken();
   #attached: AttachedPublisher | null = null;
   #waiter: Waiter | null = null;
   #peers = Peers.none();
@@ -72,7 +72,7 @@ export class PublisherRegistration {
       removeRequest: () => {
         // What the server hears of its memory must come before: only a publisher may say it.
         this.#attached?.end.close();
-        return removePublisherRequest(channel, this.#attached?.publisherId ?? -1);
+        return removePublisherRequest(channel, this.#attached?.publisherId ?? -1, this.#requestToken);
       },
       release: () => this.#release(null),
       fail: (reason) => this.#release(reason),
@@ -183,7 +183,7 @@ export class PublisherRegistration {
         if (attached === known) attached.parts?.registerAgain();
         return attached === known;
       } catch (error) {
-        this.#control.sendRemoval(removePublisherRequest(this.channel, body.publisherId));
+        this.#control.sendRemoval(removePublisherRequest(this.channel, body.publisherId, this.#requestToken));
         throw error;
       }
     });

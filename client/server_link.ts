@@ -65,10 +65,17 @@ const RETRY_MS_MAX = 50;
 /** Servers that may be killed inside an answer, one after the other, before what they send counts as nonsense. */
 const CUT_OFF_MAX = 3;
 
+/** As whom a client makes itself known. */
+export interface ClientIdentity {
+  readonly name: string;
+  /** A number that no other client has. */
+  readonly token: bigint;
+}
+
 /** A link to a server, made again whenever it breaks. */
 export class ServerLink {
   readonly #socketName: string;
-  readonly #clientName: string;
+  readonly #client: ClientIdentity;
   readonly #system: System;
   readonly #events: LinkEvents;
   #connection: Connection | null = null;
@@ -76,8 +83,6 @@ export class ServerLink {
   #failure: Error | null = null;
   readonly #inFlight: Exchange[] = [];
   #waiting: Exchange[] = [];
-  /** Those that were sent to a server which did not answer. */
-  readonly #repeated = new WeakSet<Exchange>();
   #retryMs = RETRY_MS_MIN;
   #retryAt = 0;
   #cancelRetry: () => void = () => {};
@@ -86,9 +91,9 @@ export class ServerLink {
   #pumping = false;
   #closed = false;
 
-  constructor(socketName: string, clientName: string, system: System, events: LinkEvents) {
+  constructor(socketName: string, client: ClientIdentity, system: System, events: LinkEvents) {
     this.#socketName = socketName;
-    this.#clientName = clientName;
+    this.#client = client;
     this.#system = system;
     this.#events = events;
   }
@@ -132,11 +137,6 @@ export class ServerLink {
     return at >= 0;
   }
 
-  /** Takes a request back whose answer nobody wants any more, unless a server may have granted it. */
-  drop(exchange: Exchange): void {
-    if (!this.#repeated.has(exchange)) this.withdraw(exchange);
-  }
-
   /** Does what can be done now: takes answers, sends requests, notices that the server went, tries to reach it. */
   pump(): void {
     if (this.#pumping || this.#closed) return;
@@ -156,13 +156,14 @@ export class ServerLink {
 
   #connect(): void {
     this.#cancelRetry();
+    const { name: clientName, token: clientToken } = this.#client;
     try {
       const socket = this.#system.connect(this.#socketName);
       const { pid } = this.#system.credentials(socket), start = this.#system.processStart(pid);
       this.#connection = new Connection(socket, {}, this.#system);
       this.#connection.onReadable = () => this.pump();
       this.#send({
-        request: { request: { case: "init", value: { clientName: this.#clientName, wantExtensions: true } } },
+        request: { request: { case: "init", value: { clientName, wantExtensions: true, clientToken } } },
         settle: (outcome) => this.#greet(outcome, { pid, start }),
         repeat: false,
       });
@@ -240,9 +241,7 @@ export class ServerLink {
     const killed = reason instanceof CutOffError && ++this.#cutOff <= CUT_OFF_MAX;
     const hopeless = reason instanceof ProtocolError && !killed;
     const repeat = (exchange: Exchange) => exchange.repeat && !hopeless;
-    const repeated = unanswered.filter(repeat);
-    for (const exchange of repeated) this.#repeated.add(exchange);
-    this.#waiting.unshift(...repeated);
+    this.#waiting.unshift(...unanswered.filter(repeat));
     this.#retryLater();
     for (const exchange of unanswered) if (!repeat(exchange)) exchange.settle(reason);
     this.#events.lost(reason);

@@ -14,6 +14,8 @@ export interface Session {
   readonly scb: SystemControlBlock;
   /** Whether buffers may be registered although users have left: see `ChannelParts`. */
   readonly registersAlways: boolean;
+  /** Whether it can be told that all has been claimed. */
+  readonly removesUnclaimed: boolean;
 }
 
 /** The session that an answer to `Init` names, with the mapping of `before` where it is the same memory. */
@@ -25,14 +27,15 @@ export function openSession(answer: Answer, before: Session | null): Session {
       throw new ProtocolError(`Cannot connect: the server answered ${response.case}`);
     }
     const { scbFdIndex, sessionId, userId, groupId, extensions } = response.value;
-    const registersAlways = extensions?.registersAlways ?? false;
+    const { registersAlways = false, removesUnclaimed = false } = extensions ?? {};
+    const own = { id: sessionId, userId, groupId, registersAlways, removesUnclaimed };
     const fd = fds.take(scbFdIndex);
     if (before !== null && sameMemory(before.scb.fd, fd)) {
       fd.close();
-      return { ...before, id: sessionId, userId, groupId, registersAlways };
+      return { ...before, ...own };
     }
     const scb = SystemControlBlock.attach(fd);
-    return { id: sessionId, userId, groupId, scb, registersAlways };
+    return { ...own, scb };
   } catch (error) {
     closeAll(answer.fds);
     throw error;

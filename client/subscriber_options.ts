@@ -95,6 +95,10 @@ export function createSubscriberRequest<Value>(
 }
 
 /** The request that makes the server forget a subscriber. */
-export function removeSubscriberRequest(channelName: string, subscriberId: number): RequestInit {
-  return { request: { case: "removeSubscriber", value: { channelName, subscriberId } } };
+export function removeSubscriberRequest(
+  channelName: string,
+  subscriberId: number,
+  requestToken: bigint,
+): RequestInit {
+  return { request: { case: "removeSubscriber", value: { channelName, subscriberId, requestToken } } };
 }

@@ -14,7 +14,7 @@ import { ClosedError } from "./errors.ts";
 import type { Handle } from "./handles.ts";
 import type { Message } from "./message.ts";
 import { Peers } from "./peers.ts";
-import { requestToken } from "./request_token.ts";
+import { newToken } from "./token.ts";
 import type { Answer, RequestInit } from "./server_link.ts";
 import {
   createSubscriberRequest,
@@ -50,7 +50,7 @@ export class SubscriberRegistration<Value> {
   readonly #control: Control;
   readonly #options: SubscriberOptions<Value>;
   readonly #handle: Handle;
-  readonly #requestToken = requestToken();
+  readonly #requestToken = newToken();
   #attached: AttachedSubscriber<Value> | null = null;
   /** Memory of a server that is gone, with messages that the user still holds. */
   readonly #outdated = new Set<AttachedSubscriber<Value>>();
@@ -73,7 +73,8 @@ export class SubscriberRegistration<Value> {
       title: `subscriber to ${channel}`,
       createRequest: (keepId) => this.#createRequest(keepId),
       adopt: (answer) => this.#adopt(answer),
-      removeRequest: () => removeSubscriberRequest(channel, this.#attached?.subscriberId ?? -1),
+      removeRequest: () =>
+        removeSubscriberRequest(channel, this.#attached?.subscriberId ?? -1, this.#requestToken),
       release: () => this.#release(null),
       fail: (reason) => this.#release(reason),
     };
@@ -170,7 +171,9 @@ export class SubscriberRegistration<Value> {
         this.#setPeers(attached, peers, body.numPubUpdates & 0xffff);
         return attached === known;
       } catch (error) {
-        this.#control.sendRemoval(removeSubscriberRequest(this.channel, body.subscriberId));
+        this.#control.sendRemoval(
+          removeSubscriberRequest(this.channel, body.subscriberId, this.#requestToken),
+        );
         throw error;
       }
     });

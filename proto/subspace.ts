@@ -22,17 +22,21 @@ export const ClientBufferAllocatorNames: Readonly<Record<number, string>> = {
 export const InitRequestSchema = schema<pb.InitRequest>("subspace.InitRequest", [
   { no: 1, name: "clientName", type: "string" },
   { no: 1000, name: "wantExtensions", type: "bool" },
+  { no: 1001, name: "clientToken", type: "uint64" },
 ], () => ({
   $typeName: "subspace.InitRequest",
   clientName: "",
   wantExtensions: false,
+  clientToken: 0n,
 }));
 
 export const ServerExtensionsSchema = schema<pb.ServerExtensions>("subspace.ServerExtensions", [
   { no: 1, name: "registersAlways", type: "bool" },
+  { no: 2, name: "removesUnclaimed", type: "bool" },
 ], () => ({
   $typeName: "subspace.ServerExtensions",
   registersAlways: false,
+  removesUnclaimed: false,
 }));
 
 export const InitResponseSchema = schema<pb.InitResponse>("subspace.InitResponse", [
@@ -248,10 +252,12 @@ export const GetTriggersResponseSchema = schema<pb.GetTriggersResponse>("subspac
 export const RemovePublisherRequestSchema = schema<pb.RemovePublisherRequest>("subspace.RemovePublisherRequest", [
   { no: 1, name: "channelName", type: "string" },
   { no: 2, name: "publisherId", type: "int32" },
+  { no: 1000, name: "requestToken", type: "uint64" },
 ], () => ({
   $typeName: "subspace.RemovePublisherRequest",
   channelName: "",
   publisherId: 0,
+  requestToken: 0n,
 }));
 
 export const RemovePublisherResponseSchema = schema<pb.RemovePublisherResponse>("subspace.RemovePublisherResponse", [
@@ -264,10 +270,12 @@ export const RemovePublisherResponseSchema = schema<pb.RemovePublisherResponse>(
 export const RemoveSubscriberRequestSchema = schema<pb.RemoveSubscriberRequest>("subspace.RemoveSubscriberRequest", [
   { no: 1, name: "channelName", type: "string" },
   { no: 2, name: "subscriberId", type: "int32" },
+  { no: 1000, name: "requestToken", type: "uint64" },
 ], () => ({
   $typeName: "subspace.RemoveSubscriberRequest",
   channelName: "",
   subscriberId: 0,
+  requestToken: 0n,
 }));
 
 export const RemoveSubscriberResponseSchema = schema<pb.RemoveSubscriberResponse>("subspace.RemoveSubscriberResponse", [
@@ -525,6 +533,10 @@ export const GetClientBuffersResponseSchema = schema<pb.GetClientBuffersResponse
   fdIndexes: [],
 }));
 
+export const RemoveUnclaimedRequestSchema = schema<pb.RemoveUnclaimedRequest>("subspace.RemoveUnclaimedRequest", [], () => ({
+  $typeName: "subspace.RemoveUnclaimedRequest",
+}));
+
 export const TakeOverRequestSchema = schema<pb.TakeOverRequest>("subspace.TakeOverRequest", [], () => ({
   $typeName: "subspace.TakeOverRequest",
 }));
@@ -542,6 +554,7 @@ export const RequestSchema = schema<pb.Request>("subspace.Request", [
   { no: 10, name: "unregisterClientBuffer", type: UnregisterClientBufferRequestSchema, oneof: "request" },
   { no: 11, name: "getClientBuffers", type: GetClientBuffersRequestSchema, oneof: "request" },
   { no: 1000, name: "takeOver", type: TakeOverRequestSchema, oneof: "request" },
+  { no: 1001, name: "removeUnclaimed", type: RemoveUnclaimedRequestSchema, oneof: "request" },
 ], () => ({
   $typeName: "subspace.Request",
   request: { case: undefined },
@@ -673,6 +686,7 @@ export const ShadowAddPublisherSchema = schema<pb.ShadowAddPublisher>("subspace.
   { no: 1001, name: "pidNamespace", type: "uint64" },
   { no: 1002, name: "requestToken", type: "uint64" },
   { no: 1003, name: "doorbell", type: "bool" },
+  { no: 1004, name: "clientToken", type: "uint64" },
 ], () => ({
   $typeName: "subspace.ShadowAddPublisher",
   channelName: "",
@@ -689,6 +703,7 @@ export const ShadowAddPublisherSchema = schema<pb.ShadowAddPublisher>("subspace.
   pidNamespace: 0n,
   requestToken: 0n,
   doorbell: false,
+  clientToken: 0n,
 }));
 
 export const ShadowRemovePublisherSchema = schema<pb.ShadowRemovePublisher>("subspace.ShadowRemovePublisher", [
@@ -713,6 +728,7 @@ export const ShadowAddSubscriberSchema = schema<pb.ShadowAddSubscriber>("subspac
   { no: 1001, name: "pidNamespace", type: "uint64" },
   { no: 1002, name: "requestToken", type: "uint64" },
   { no: 1003, name: "doorbell", type: "bool" },
+  { no: 1004, name: "clientToken", type: "uint64" },
 ], () => ({
   $typeName: "subspace.ShadowAddSubscriber",
   channelName: "",
@@ -727,6 +743,7 @@ export const ShadowAddSubscriberSchema = schema<pb.ShadowAddSubscriber>("subspac
   pidNamespace: 0n,
   requestToken: 0n,
   doorbell: false,
+  clientToken: 0n,
 }));
 
 export const ShadowRemoveSubscriberSchema = schema<pb.ShadowRemoveSubscriber>("subspace.ShadowRemoveSubscriber", [
@@ -965,10 +982,12 @@ export const HandOverClientSchema = schema<pb.HandOverClient>("subspace.HandOver
   { no: 1, name: "name", type: "string" },
   { no: 2, name: "users", type: HandOverUserSchema, repeated: true },
   { no: 3, name: "connection", type: HandOverConnectionSchema },
+  { no: 4, name: "clientToken", type: "uint64" },
 ], () => ({
   $typeName: "subspace.HandOverClient",
   name: "",
   users: [],
+  clientToken: 0n,
 }));
 
 export const HandOverCountSchema = schema<pb.HandOverCount>("subspace.HandOverCount", [

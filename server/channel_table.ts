@@ -63,7 +63,14 @@ export interface ChannelShape {
 }
 
 /** What the table adds to what a client says of a user. */
-type Own = "$typeName" | "$unknown" | "channelName" | "processStart" | "pidNamespace" | "requestToken";
+type Own =
+  | "$typeName"
+  | "$unknown"
+  | "channelName"
+  | "processStart"
+  | "pidNamespace"
+  | "requestToken"
+  | "clientToken";
 
 /** What a client says about a publisher that it wants. */
 export type PublisherTraits = Omit<ShadowAddPublisher, Own | "publisherId"> & Repeatable;
@@ -282,6 +289,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
       ...traits,
       channelName: channel.name,
       publisherId: id,
+      clientToken: client.token,
       ...processOf(this.host, client, traits.processId),
     });
     const record: PublisherRecord = {
@@ -310,6 +318,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
       ...traits,
       channelName: channel.name,
       subscriberId: id,
+      clientToken: client.token,
       ...processOf(this.host, client, traits.processId),
     });
     cleanup.move();
@@ -348,8 +357,8 @@ export class ChannelTable implements ReplicationSource, Disposable {
   reclaim(user: User, client: Client, { processId: claimedPid, doorbell }: ReclaimTraits): void {
     this.#give(user, client, claimedPid);
     const { info } = user.record, { processId, processStart } = info;
-    const changed = doorbell !== info.doorbell;
-    Object.assign(info, processOf(this.host, client, claimedPid), { doorbell });
+    const changed = doorbell !== info.doorbell || client.token !== info.clientToken;
+    Object.assign(info, processOf(this.host, client, claimedPid), { doorbell, clientToken: client.token });
     // The reference's shadows keep what they have of an id that is added again.
     if (processId !== info.processId) this.effects.replicate(removeUser(user), []);
     if (changed || processId !== info.processId || processStart !== info.processStart) {
@@ -408,6 +417,12 @@ export class ChannelTable implements ReplicationSource, Disposable {
   /** Watches no process until `reapOrphans` is called again. */
   leaveOrphans(): void {
     this.#orphans.unwatch();
+  }
+
+  /** A client has claimed all that it has: it does not know of its other orphans, or wants them no more. */
+  removeUnclaimed(client: Client): void {
+    if (client.token === 0n) return;
+    for (const user of [...this.#orphans.of(client)]) this.remove(user, true);
   }
 
   /** Removes all orphans: they have had time enough to come back. */

@@ -1,8 +1,8 @@
 /** Users that were recovered, and whose clients have not come back. */
 
 import type { Host } from "./host.ts";
-import { hasEnded, type ProcessRecord } from "./processes.ts";
-import type { User } from "./users.ts";
+import { hasEnded, mayBeIn, type ProcessRecord } from "./processes.ts";
+import type { Client, User } from "./users.ts";
 
 /** The orphans of one process. */
 interface Family {
@@ -38,6 +38,14 @@ export class Orphans implements Disposable, Iterable<User> {
 
   get size(): number {
     return this.#families.values().reduce((sum, { users }) => sum + users.size, 0);
+  }
+
+  /** Those of a client that has a token. */
+  *of({ pid, token }: Client): Generator<User> {
+    for (const { process, users } of this.#families.values()) {
+      if (!mayBeIn(this.host, process, pid)) continue;
+      for (const user of users) if (user.record.info.clientToken === token) yield user;
+    }
   }
 
   *[Symbol.iterator](): Iterator<User> {

@@ -112,9 +112,9 @@ async function send(
   const { sessionId, scb } = table;
   const channels = new Map(table.records().map((record) => [record.info.channelName, record]));
   await sendDump(connection, { sessionId, scb, channels }, patienceMs, true);
-  for (const { name, users, socket, state } of clients) {
+  for (const { name, token, users, socket, state } of clients) {
     const { connection: part, fds } = connectionPart(socket, state);
-    const value = { name, users: users.map(userPart), connection: part };
+    const value = { name, clientToken: token, users: users.map(userPart), connection: part };
     sendPart(connection, { case: "client", value }, fds);
     const { outboundBytes, outboundFds } = connection;
     if (outboundBytes > AHEAD_BYTES || outboundFds > AHEAD_FDS) await connection.drained();

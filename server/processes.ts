@@ -1,7 +1,7 @@
 /** Which process a user belongs to, and whether that lives. Where it cannot be known, it does. */
 
 import type { Host } from "./host.ts";
-import type { Client, User } from "./users.ts";
+import { type Client, mayBeMeant, type User } from "./users.ts";
 
 /** A process, as the records of its users name it. */
 export interface ProcessRecord {
@@ -44,8 +44,16 @@ export function isOrphanOf(
   token: bigint,
 ): boolean {
   if (user.client !== null) return false;
-  const { processId, pidNamespace, requestToken } = user.record.info;
-  if (token !== 0n && requestToken !== 0n && token !== requestToken) return false;
-  if (isServer || processId === 0n || pid === 0 || processId === BigInt(pid)) return true;
+  if (!mayBeMeant(user, token)) return false;
+  return isServer || mayBeIn(host, user.record.info, pid);
+}
+
+/** Whether a client with this process id may be in a process, as far as either is known. */
+export function mayBeIn(
+  host: Host,
+  { processId, pidNamespace }: Omit<ProcessRecord, "processStart">,
+  pid: number,
+): boolean {
+  if (processId === 0n || pid === 0 || processId === BigInt(pid)) return true;
   return pidNamespace !== 0n && pidNamespace !== host.pidNamespace;
 }

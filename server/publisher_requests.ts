@@ -11,7 +11,7 @@ import { type Answer, FdList } from "./answer.ts";
 import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel, type Target } from "./topology.ts";
-import { type Client, findGranted, type Publisher, type Subscriber, type User } from "./users.ts";
+import { type Client, findGranted, mayBeMeant, type Publisher, type Subscriber, type User } from "./users.ts";
 
 /** Most bytes of a checksum, and of metadata. */
 const PREFIX_PART_BYTES_MAX = 0xffff;
@@ -371,7 +371,7 @@ export function removePublisher(
   const channel = table.find(request.channelName);
   if (channel === undefined) throw new RequestError(`No such channel ${request.channelName}`);
   const publisher = channel.publishers.get(request.publisherId);
-  if (publisher !== undefined) {
+  if (publisher !== undefined && mayBeMeant(publisher, request.requestToken)) {
     checkOwner(table, publisher, client);
     table.remove(publisher, true);
   }

@@ -66,6 +66,9 @@ function grant(table: ChannelTable, client: Client, { request }: Request, fds: F
       return null;
     case "getClientBuffers":
       return getClientBuffers(table, request.value);
+    case "removeUnclaimed":
+      table.removeUnclaimed(client);
+      return null;
     default:
       throw new ProtocolError("Protocol error: unknown request");
   }
@@ -86,6 +89,7 @@ function refuse({ request }: Request, error: unknown): Answer | null {
   const value = { error: refusal ? text : `INTERNAL: ${text}` };
   switch (request.case) {
     case "unregisterClientBuffer":
+    case "removeUnclaimed":
       return null;
     case "init":
     case undefined:
@@ -95,11 +99,16 @@ function refuse({ request }: Request, error: unknown): Answer | null {
   }
 }
 
-function init(table: ChannelTable, client: Client, { clientName, wantExtensions }: InitRequest): Answer {
+function init(
+  table: ChannelTable,
+  client: Client,
+  { clientName, wantExtensions, clientToken }: InitRequest,
+): Answer {
   client.name = clientName;
+  client.token = clientToken;
   const { userId, groupId } = table.host;
   const sessionId = BigInt.asIntN(64, table.sessionId);
-  const extensions = wantExtensions ? { extensions: { registersAlways: true } } : {};
+  const extensions = wantExtensions ? { extensions: { registersAlways: true, removesUnclaimed: true } } : {};
   const value = { scbFdIndex: 0, sessionId, userId, groupId, ...extensions };
   return { response: { case: "init", value }, fds: [table.scb] };
 }

@@ -57,6 +57,7 @@ export function clientConnection(
 /** A client, for another server to go on with. */
 export interface HandedClient {
   readonly name: string;
+  readonly token: bigint;
   readonly users: readonly {
     readonly channelName: string;
     readonly id: number;
@@ -167,9 +168,10 @@ export class Session {
 
   /** Answers nothing until `resume`. Returns what there is to go on with; the fds are borrowed. */
   suspend(): HandedClient {
-    const { client: { name, users }, connection } = this;
+    const { client: { name, token, users }, connection } = this;
     return {
       name,
+      token,
       users: Array.from(
         users,
         ({ channel, id, claimedPid }) => ({ channelName: channel.name, id, claimedPid }),

@@ -16,7 +16,7 @@ import { retirementPipes, sleepers, subscribersOf } from "./publisher_requests.t
 import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel } from "./topology.ts";
-import { type Client, findGranted, type Publisher, type Subscriber } from "./users.ts";
+import { type Client, findGranted, mayBeMeant, type Publisher, type Subscriber } from "./users.ts";
 
 /** The id that asks for a new subscriber. */
 const NEW = -1;
@@ -211,7 +211,7 @@ export function removeSubscriber(
   const channel = table.find(request.channelName);
   if (channel === undefined) throw new RequestError(`No such channel ${request.channelName}`);
   const subscriber = channel.subscribers.get(request.subscriberId);
-  if (subscriber !== undefined) {
+  if (subscriber !== undefined && mayBeMeant(subscriber, request.requestToken)) {
     checkOwner(table, subscriber, client);
     table.remove(subscriber, true);
   }

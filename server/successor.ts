@@ -224,9 +224,10 @@ class IncomingEstate implements Disposable {
       multiplexers: value.multiplexers,
     });
     table.orphansReaped = Number(value.orphansReaped);
-    const clients = this.#clients.map(({ part: { name, users }, peer, connection }) => {
+    const clients = this.#clients.map(({ part: { name, clientToken, users }, peer, connection }) => {
       const client = new Client(peer.pid);
       client.name = name;
+      client.token = clientToken;
       for (const { channelName, id, processId } of users) {
         if (table.reattach(client, channelName, id, processId)) continue;
         throw new Error(`Cannot find user ${id} of client ${name} on channel ${channelName}`);

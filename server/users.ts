@@ -13,6 +13,8 @@ import type { Channel } from "./channel.ts";
 export class Client {
   /** As the client said in `Init`; shown to people, believed by nobody. */
   name = "";
+  /** As it said in `Init`, the same on all its connections; 0 where it said none. */
+  token = 0n;
   /** When its process started: see `processOf`. */
   processStart: bigint | undefined;
   readonly users = new Set<User>();
@@ -59,6 +61,11 @@ export function findGranted<Kind extends User>(users: Iterable<Kind>, requestTok
     if (user.client === null && user.record.info.requestToken === requestToken) return user;
   }
   return null;
+}
+
+/** Whether a request with this token may mean a user: its id may have been another's when the request was made. */
+export function mayBeMeant({ record: { info } }: User, requestToken: bigint): boolean {
+  return requestToken === 0n || info.requestToken === 0n || requestToken === info.requestToken;
 }
 
 /** All fds of a user. */

@@ -84,7 +84,12 @@ export async function untilServed(socket: string, program: Program): Promise<voi
     try {
       await ask(socket, {
         case: "init",
-        value: { $typeName: "subspace.InitRequest", clientName: "test", wantExtensions: false },
+        value: {
+          $typeName: "subspace.InitRequest",
+          clientName: "test",
+          wantExtensions: false,
+          clientToken: 0n,
+        },
       });
       return true;
     } catch {

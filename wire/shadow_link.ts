@@ -89,7 +89,8 @@ function withItsFds(
 export function inOldProtocol(message: ShadowEventInit): ShadowEventInit {
   const { event } = message;
   if (event?.case !== "addPublisher" && event?.case !== "addSubscriber") return message;
-  const value = { ...event.value, processStart: 0n, pidNamespace: 0n, requestToken: 0n, doorbell: false };
+  const ours = { processStart: 0n, pidNamespace: 0n, requestToken: 0n, doorbell: false, clientToken: 0n };
+  const value = { ...event.value, ...ours };
   return { event: { case: event.case, value } as NonNullable<ShadowEventInit["event"]> };
 }
 

@@ -332,6 +332,7 @@ Deno.test("a server with the process id of another is told from it by when it st
     const control = new Control({
       socket: server.socket,
       name: "",
+      token: 1n,
       requestTimeoutMs: 10_000,
       doorbell: false,
       onConnectionChange: () => {},

@@ -35,6 +35,7 @@ export function cppTest(name: string, run: (server: CppServer) => Promise<void>)
         $typeName: "subspace.InitRequest",
         clientName: "session",
         wantExtensions: false,
+        clientToken: 0n,
       } as const;
       const response = await ask(socket, { case: "init", value });
       if (response.case === "init") sessions.add(String(response.value.sessionId));

@@ -37,6 +37,7 @@ export class Deployment implements AsyncDisposable {
       $typeName: "subspace.InitRequest",
       clientName: "session",
       wantExtensions: false,
+      clientToken: 0n,
     } as const;
     const response = await ask(this.socket, { case: "init", value });
     if (response.case === "init") this.#sessions.add(String(response.value.sessionId));

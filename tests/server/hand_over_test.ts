@@ -45,8 +45,8 @@ class House implements AsyncDisposable {
     return this.options.socket!;
   }
 
-  async connect(name?: string): Promise<RawClient> {
-    const client = await RawClient.connect(this.socket, name);
+  async connect(name?: string, token?: bigint): Promise<RawClient> {
+    const client = await RawClient.connect(this.socket, name, token);
     this.#clients.push(client);
     return client;
   }
@@ -87,7 +87,7 @@ function test(name: string, run: (house: House) => Promise<void>, options: Serve
 }
 
 test("a server that takes over has all that the other one had, and each client is where it was", async (house) => {
-  const client = await house.connect("one"), other = await house.connect("two");
+  const client = await house.connect("one", 9n), other = await house.connect("two");
   await client.createPublisher("/a", { notifyRetirement: true, numSlots: 10 });
   await client.createSubscriber("/a");
   await other.createPublisher("/v", { mux: "/mux", numSlots: 10, processId: 77n });
@@ -112,6 +112,9 @@ test("a server that takes over has all that the other one had, and each client i
   assert.deepEqual(server.counters.refusals.totals(), refused);
   assert.equal(server.counters.accepted, accepted + 1, "and the one that took over");
   assert.equal(server.numClients, 2);
+  await client.createSubscriber("/later");
+  const [later] = server.table.find("/later")!.users();
+  assert.equal(later.record.info.clientToken, 9n);
   // Each still owns what it had, and nothing of the other's.
   assert.match((await other.removePublisher("/a", 0)).error, /PERMISSION_DENIED/);
   assert.equal((await client.removePublisher("/a", 0)).error, "");

@@ -319,6 +319,54 @@ dynastyTest("requests that say no number are never taken for one that came befor
   assert.equal(dynasty.users("c"), 2);
 });
 
+dynastyTest("a removal of another one that had the id before removes nobody", async (dynasty) => {
+  using client = await RawClient.connect(dynasty.socket);
+  const { publisherId } = await client.createPublisher("c", { numSlots: 16, requestToken: 5n });
+  const { subscriberId } = await client.createSubscriber("c", { requestToken: 6n });
+  for (const [token, left] of [[4n, 2], [5n, 1]] as const) {
+    assert.equal((await client.removePublisher("c", publisherId, token)).error, "");
+    assert.equal(dynasty.users("c"), left);
+  }
+  await client.createPublisher("c", { numSlots: 16 });
+  for (const [token, left] of [[7n, 2], [6n, 1]] as const) {
+    assert.equal((await client.removeSubscriber("c", subscriberId, token)).error, "");
+    assert.equal(dynasty.users("c"), left);
+  }
+  // Clients of the reference's say no number; and one that was created without any is what is meant.
+  const { subscriberId: theirs } = await client.createSubscriber("c");
+  await client.removeSubscriber("c", theirs, 8n);
+  assert.equal(dynasty.users("c"), 1);
+});
+
+dynastyTest(
+  "what a client that is back does not claim is removed, and nothing of anybody else",
+  async (dynasty) => {
+    using client = await RawClient.connect(dynasty.socket, "", 1n);
+    using other = await RawClient.connect(dynasty.socket, "", 2n),
+      nameless = await RawClient.connect(dynasty.socket);
+    for (const one of [client, other, nameless]) {
+      await one.createSubscriber("/kept", {
+        maxActiveMessages: 0,
+      });
+    }
+    await client.createPublisher("/gone");
+    const { subscriberId } = await client.createSubscriber("/claimed");
+    await client.createSubscriber("/claimed");
+    await dynasty.succeed();
+    using back = await RawClient.connect(dynasty.socket, "", 1n);
+    await back.createSubscriber("/claimed", { subscriberId });
+    // Without a response: the next one is of the next request.
+    back.send({ case: "removeUnclaimed", value: {} });
+    await back.getChannelInfo();
+    assert.deepEqual(["/gone", "/claimed", "/kept"].map((name) => dynasty.users(name)), [0, 1, 2]);
+    nameless.close();
+    using stranger = await RawClient.connect(dynasty.socket);
+    stranger.send({ case: "removeUnclaimed", value: {} });
+    await stranger.getChannelInfo();
+    assert.equal(dynasty.users("/kept"), 2, "who has no token has nothing");
+  },
+);
+
 // Whose an orphan is
 
 for (

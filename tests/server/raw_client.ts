@@ -29,9 +29,9 @@ export class RawClient implements Disposable {
   }
 
   /** Connects and says hello. */
-  static async connect(socket: string, name = "raw"): Promise<RawClient> {
+  static async connect(socket: string, name = "raw", clientToken = 0n): Promise<RawClient> {
     const client = new RawClient(socket);
-    await client.request("init", { case: "init", value: { clientName: name } });
+    await client.request("init", { case: "init", value: { clientName: name, clientToken } });
     return client;
   }
 
@@ -99,15 +99,14 @@ export class RawClient implements Disposable {
     return this.request("createSubscriber", { case: "createSubscriber", value });
   }
 
-  removePublisher(channelName: string, publisherId: number) {
-    return this.request("removePublisher", { case: "removePublisher", value: { channelName, publisherId } });
+  removePublisher(channelName: string, publisherId: number, requestToken = 0n) {
+    const value = { channelName, publisherId, requestToken };
+    return this.request("removePublisher", { case: "removePublisher", value });
   }
 
-  removeSubscriber(channelName: string, subscriberId: number) {
-    return this.request("removeSubscriber", {
-      case: "removeSubscriber",
-      value: { channelName, subscriberId },
-    });
+  removeSubscriber(channelName: string, subscriberId: number, requestToken = 0n) {
+    const value = { channelName, subscriberId, requestToken };
+    return this.request("removeSubscriber", { case: "removeSubscriber", value });
   }
 
   getTriggers(channelName: string) {

@@ -54,14 +54,13 @@ export abstract class ClientActor {
 export class OurClient extends ClientActor {
   readonly control: Control;
   #requestTokens = 0;
-  /** By the request token of what it has removed: the server at that time, and the session that it knew. */
-  readonly removed = new Map<bigint, { server: number; session: bigint }>();
 
   constructor(machine: Machine, name: string, socket: string, events: HandleEvents) {
     super(machine, name, events);
     this.control = new Control({
       socket,
       name,
+      token: BigInt(this.process.pid),
       requestTimeoutMs: 60_000,
       doorbell: true,
       onConnectionChange: () => {},
@@ -95,8 +94,6 @@ export class OurClient extends ClientActor {
 
   remove(handle: SimulatedHandle): void {
     this.handles.delete(handle);
-    const server = this.events.incarnation?.number ?? 0, session = this.control.session.id;
-    this.removed.set(handle.requestToken, { server, session });
     this.track(`remove ${handle.title}`, this.control.remove(handle));
     handle.release();
   }

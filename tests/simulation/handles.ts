@@ -18,8 +18,6 @@ export interface Wish {
 
 /** Told when the server has answered. */
 export interface HandleEvents {
-  /** The server that lives, or was the last to. */
-  readonly incarnation: { readonly number: number } | null;
   /** @param kept Whether it has the id and the memory that it had; null the first time. */
   adopted(handle: SimulatedHandle, kept: boolean | null): void;
   failed(handle: SimulatedHandle, reason: Error): void;
@@ -117,10 +115,12 @@ export class SimulatedHandle implements Handle {
 
   removeRequest(): RequestInit {
     this.removed = true;
-    const { channelName } = this.wish;
+    const { requestToken, wish: { channelName } } = this;
     return this.wish.kind === "publisher"
-      ? { request: { case: "removePublisher", value: { channelName, publisherId: this.id } } }
-      : { request: { case: "removeSubscriber", value: { channelName, subscriberId: this.id } } };
+      ? { request: { case: "removePublisher", value: { channelName, publisherId: this.id, requestToken } } }
+      : {
+        request: { case: "removeSubscriber", value: { channelName, subscriberId: this.id, requestToken } },
+      };
   }
 
   release(): void {

@@ -4,7 +4,7 @@ import type { ChannelTable } from "../../server/channel_table.ts";
 import { advantage } from "../../wire/position.ts";
 import { channelFds, type ChannelRecord, type StateDump } from "../../wire/state_dump.ts";
 import type { Fd } from "../../ffi/fd.ts";
-import { type ClientActor, OurClient } from "./clients.ts";
+import type { ClientActor } from "./clients.ts";
 import { ListenerFile, SocketFile, VirtualFd } from "./files.ts";
 import type { Process } from "./process.ts";
 import type { ShadowActor } from "./shadows.ts";
@@ -183,20 +183,18 @@ function checkClient(
 }
 
 /** Whoever is in the table is somebody's who lives. */
-function checkOwners(world: World, fail: (what: string) => void): void {
-  const { server, clients } = world;
+function checkOwners({ server, clients }: World, fail: (what: string) => void): void {
   for (const channel of server!.table.channels()) {
     for (const user of channel.users()) {
-      const { processId, requestToken } = user.record.info;
+      const { processId, clientToken } = user.record.info;
       const owner = clients.find(({ process }) => BigInt(process.pid) === processId);
       if (owner === undefined || !owner.process.alive) {
         fail(
           `${user.kind} ${user.id} of ${channel.name} is still there, and its process ${processId} is dead`,
         );
       } else if (user.client === null) {
-        if (!mayBeUnclaimed(world, owner, requestToken)) {
-          fail(`nobody has claimed ${user.kind} ${user.id} of ${channel.name}`);
-        }
+        // Without a token nobody can know that the client was never told of it, as the server died before it answered.
+        if (clientToken !== 0n) fail(`nobody has claimed ${user.kind} ${user.id} of ${channel.name}`);
       } else if (
         ![...owner.handles].some(({ channel: name, id }) => name === channel.name && id === user.id)
       ) {
@@ -204,16 +202,6 @@ function checkOwners(world: World, fail: (what: string) => void): void {
       }
     }
   }
-}
-
-/**
- * Without a token nobody can know that the client was never told of it, as the server died before it answered. And what
- * was removed may be back with a copy that no shadow was told enough for, or with a session that was given up meanwhile.
- */
-function mayBeUnclaimed({ safeFrom, server }: World, owner: ClientActor, requestToken: bigint): boolean {
-  if (requestToken === 0n) return true;
-  const removed = owner instanceof OurClient ? owner.removed.get(requestToken) : undefined;
-  return removed !== undefined && (removed.server < safeFrom || removed.session !== server!.sessionId);
 }
 
 /** A shadow has the server's state, all of it. */

@@ -112,3 +112,34 @@ for (const close of [false, true]) {
     },
   );
 }
+
+scenario(
+  "what a server granted and never said is removed with it when another refused it meanwhile",
+  { referenceShadows: [false] },
+  20_000,
+  async (run, world, seed) => {
+    for (let i = 0; i < 2; i++) await world.startClient(false);
+    const [client, other] = world.clients, [shadow] = world.shadows;
+    await run.until("the clients are attached", () => client.attached && other.attached);
+    const first = world.incarnation!.process;
+    const isAsked = () =>
+      [...first.fds].some(({ file }) => file instanceof SocketFile && file.inboxBytes > 0);
+    const wish = { ...WISH, kind: "subscriber" as const, channelName: "/v", mux: "/n" };
+    client.create(wish);
+    await run.until("it is asked for a subscriber", isAsked);
+    // At each of the calls in which it makes one, tells the shadow, and answers.
+    first.fuse = seed;
+    await run.until("it has done so, or is dead", () => !first.alive || !isAsked());
+    first.kill();
+    // The next one cannot know of it, and has another channel of that name first.
+    shadow.process.stopped = true;
+    client.process.stopped = true;
+    other.create({ ...wish, mux: "/m" });
+    await world.startServer();
+    await run.until("the other client has it", () => other.handles.size === 1);
+    client.process.stopped = false;
+    await run.until("it has its answer", () => client.pending.size === 0);
+    world.incarnation!.process.kill();
+    shadow.process.stopped = false;
+  },
+);
