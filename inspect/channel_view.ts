@@ -11,7 +11,7 @@ import { viewOf } from "./inspect.ts";
 import type { ShadowSight } from "./sight.ts";
 import { type Channel, type Finding, SCHEMA_VERSION, type Source } from "./model.ts";
 import { findingLines, renderChannelTables, type ReportOptions } from "./report.ts";
-import { type Cell, type Column, printable, renderTable, type Style } from "./table.ts";
+import { type Cell, type Column, printable, renderTable, sentenceLines, type Style } from "./table.ts";
 import { formatAge, formatBytes, formatCount, formatNumberOf } from "./units.ts";
 
 /** A channel from near. */
@@ -170,7 +170,12 @@ export function renderChannel(detail: ChannelDetail, options: ReportOptions): st
   const { channel, source, slotMap, rates, findings } = detail;
   const { width, style } = options;
   const lines = [
-    `${style("Channel", "heading")} ${printable(channel.name)} of ${source.kind} ${printable(source.socket)}`,
+    ...sentenceLines(
+      `${style("Channel", "heading")} ${printable(channel.name)} of ${source.kind} ${
+        printable(source.socket)
+      }`,
+      width,
+    ),
     ...(rates === null ? [] : [ratesText(rates)]),
     ...renderChannelTables(channel, options),
     ...(slotMap === null
@@ -209,7 +214,8 @@ function mapLines(slotMap: readonly SlotDetail[], width: number, style: Style): 
       state === "published" ? "unread" : state
     }`
   );
-  return ["", style("MAP OF SLOTS", "heading"), ...lines, `        ${counts.join("  ")}  N newest`];
+  const legend = sentenceLines(`        ${counts.join("  ")}  N newest`, width, 8);
+  return ["", style("MAP OF SLOTS", "heading"), ...lines, ...legend];
 }
 
 /** Free slots without a message are left out: the map shows them. */

@@ -5,7 +5,7 @@ import type { Fd } from "../ffi/fd.ts";
 import type { ChannelRecord, StateDump } from "../wire/state_dump.ts";
 import { SCHEMA_VERSION, type Source } from "./model.ts";
 import { compareNames } from "./naming.ts";
-import { type Cell, type Column, printable, renderTable, type Style } from "./table.ts";
+import { type Cell, type Column, printable, renderTable, sentenceLines, type Style } from "./table.ts";
 import { formatBytes, formatNumberOf } from "./units.ts";
 
 /** An fd that a shadow keeps. */
@@ -97,10 +97,10 @@ function describe(
 }
 
 const columns: readonly Column[] = [
-  { title: "FD OF", minimum: 10 },
+  { title: "FD OF", minimum: 8 },
   { title: "OWNER" },
   { title: "PID", align: "right" },
-  { title: "PURPOSE", minimum: 12 },
+  { title: "PURPOSE", minimum: 13 },
   { title: "KIND" },
   { title: "INODE", align: "right" },
   { title: "SIZE", align: "right" },
@@ -124,5 +124,5 @@ export function renderFds(
   const head = `${style("Shadow", "heading")} ${printable(source.socket)} (pid ${source.pid}) keeps ` +
     `${formatNumberOf(fds.length, "fd")}, ${formatBytes(memory)} of memory`;
   const table = rows.length === 0 ? [] : ["", ...renderTable(columns, rows, width, style)];
-  return [head, ...table].join("\n") + "\n";
+  return [...sentenceLines(head, width), ...table].join("\n") + "\n";
 }

@@ -2,7 +2,8 @@
 
 import { type Channel, type Finding, type Inspection, SCHEMA_VERSION, type Source } from "./model.ts";
 import { programFindings } from "./program_findings.ts";
-import { printable, type Style } from "./table.ts";
+import type { ReportOptions } from "./report.ts";
+import { printable, sentenceLines } from "./table.ts";
 import { formatNumberOf } from "./units.ts";
 
 /** How bad something is. A `note` is worth knowing, and nothing to act upon at once. */
@@ -152,21 +153,25 @@ function channelFindings(channel: Channel): HealthFinding[] {
   return found;
 }
 
-/** Renders health: the verdict, and a line for each finding. */
+/** The longest severity, and a gap. */
+const MARK_COLUMNS = 10;
+
+/** Renders health: the verdict, and the findings, each with what to do. */
 export function renderHealth(
   { status, source, findings }: Health,
-  { style }: { readonly style: Style },
+  { width, style }: ReportOptions,
 ): string {
   const where = source === null ? "" : `  ${source.kind} ${printable(source.socket)} (pid ${source.pid})`;
   const emphasis = { ok: "heading", degraded: "warning", down: "alarm" } as const;
-  const lines = findings.map(({ severity, channel, text, advice }) => {
+  const lines = findings.flatMap(({ severity, channel, text, advice }) => {
     const mark = style(
       severity.toUpperCase(),
       severity === "down" ? "alarm" : severity === "degraded" ? "warning" : "faint",
     );
-    return `${mark}${" ".repeat(10 - severity.length)}${
-      printable(channel === null ? text : `${channel}: ${text}`)
-    }; ${advice}`;
+    const sentence = `${printable(channel === null ? text : `${channel}: ${text}`)}; ${advice}`;
+    const padding = " ".repeat(MARK_COLUMNS - severity.length);
+    return sentenceLines(mark + padding + sentence, width, MARK_COLUMNS);
   });
-  return [style(status.toUpperCase(), emphasis[status]) + where, ...lines].join("\n") + "\n";
+  const head = sentenceLines(style(status.toUpperCase(), emphasis[status]) + where, width);
+  return [...head, ...lines].join("\n") + "\n";
 }

@@ -3,7 +3,7 @@
 import { formatRate } from "./channel_view.ts";
 import { SCHEMA_VERSION } from "./model.ts";
 import type { ObservedMessage } from "./observer.ts";
-import { printable } from "./table.ts";
+import { displayWidth, shortened } from "./table.ts";
 import { formatNumberOf } from "./units.ts";
 
 /** The messages of some time. */
@@ -67,19 +67,20 @@ function statistics(values: readonly number[]) {
   };
 }
 
-/** Renders a measurement, as one line. */
-export function renderFrequency({ channel, perSecond, gapMs, missed }: Frequency): string {
-  const parts = [`${printable(channel)}  ${formatRate(perSecond)} Hz`];
+/** A name is not shortened beyond that. */
+const NAME_COLUMNS_MIN = 12;
+
+/** Renders a measurement, as one line: the name is shortened where that has to be. */
+export function renderFrequency({ channel, perSecond, gapMs, missed }: Frequency, width: number): string {
+  const parts = [`${formatRate(perSecond)} Hz`];
   if (gapMs !== null) {
     const { min, mean, max, deviation } = gapMs;
-    parts.push(
-      `gap min ${formatMs(min)}, mean ${formatMs(mean)}, max ${formatMs(max)}, deviation ${
-        formatMs(deviation)
-      }`,
-    );
+    parts.push(`gap ${formatMs(min)} to ${formatMs(max)}, mean ${formatMs(mean)} ± ${formatMs(deviation)}`);
   }
   if (missed > 0) parts.push(`${formatNumberOf(missed, "message")} too fast to see`);
-  return parts.join("  ") + "\n";
+  const measured = parts.join("  ");
+  const name = shortened(channel, Math.max(NAME_COLUMNS_MIN, width - displayWidth(measured) - 2));
+  return `${name}  ${measured}\n`;
 }
 
 function formatMs(ms: number): string {

@@ -11,6 +11,11 @@ export class InspectError extends Error {
   override readonly name = "InspectError";
 }
 
+/** Whoever listens took the connection, or lets it wait, and says nothing. */
+export class SilenceError extends Error {
+  override readonly name = "SilenceError";
+}
+
 /** Who listens, before it is known what it is. */
 export type Peer = Omit<Source, "kind">;
 
@@ -49,7 +54,7 @@ export async function connected<T>(
   see: (connection: Connection, peer: Peer) => Promise<T>,
 ): Promise<T> {
   using connection = new Connection(connectAbstract(socket));
-  const tooLate = new Error(
+  const tooLate = new SilenceError(
     `no answer within ${timeoutMs / 1000} s; whoever listens there is stuck, or no part of subspace`,
   );
   const timer = setTimeout(() => connection.close(tooLate), Math.max(0, at - Date.now()));

@@ -26,6 +26,8 @@ export interface Inspection {
 export interface Programs {
   /** null where nobody knows where it listens, or it does not answer as a server of ours does. */
   readonly server: ServerProgram | null;
+  /** Whether the server that a shadow names listens and answers nobody: it is stopped, or busy without end. */
+  readonly serverSilent: boolean;
   readonly shadows: readonly ShadowProgram[];
 }
 

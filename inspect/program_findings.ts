@@ -11,16 +11,27 @@ const STALL_MS = 1000;
 const FDS_SHARE = 0.9;
 
 /** Judges a system's programs. */
-export function programFindings({ server, shadows }: Programs): HealthFinding[] {
+export function programFindings({ server, serverSilent, shadows }: Programs): HealthFinding[] {
   const programs = [
     ...(server === null ? [] : [{ name: `server ${server.socket}`, counters: server.counters }]),
     ...shadows.map(({ socket, counters }) => ({ name: `shadow ${socket}`, counters })),
   ];
   return [
+    ...(serverSilent ? [silence] : []),
     ...shadows.filter(({ inStep }) => inStep === false).map(shadowFinding),
     ...programs.flatMap(({ name, counters }) => counterFindings(name, counters)),
   ];
 }
+
+/** Messages go on, but nobody can come or go. */
+const silence: HealthFinding = {
+  severity: "down",
+  check: "server",
+  channel: null,
+  text: "the server answers nobody",
+  advice:
+    "see with ps whether it is stopped (T) or busy; kill -CONT it, or kill -KILL it and start it again: it goes on where it was",
+};
 
 function shadowFinding({ socket, kind, problem, lag, position }: ShadowProgram): HealthFinding {
   const common = { severity: "degraded", check: "shadow", channel: null } as const;

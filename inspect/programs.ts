@@ -1,10 +1,11 @@
 /** The server and the shadows of a system: found from any of them, asked, and compared. */
 
+import { Errno, SystemError } from "../ffi/errno.ts";
 import type { ShadowLinkReport } from "../proto/subspace_pb.ts";
 import { advantage, type Position } from "../wire/position.ts";
 import { askServer, askShadow, counterValues, type ServerTold, type ShadowTold } from "./asking.ts";
 import { lookBefore, type Sight } from "./sight.ts";
-import { type Deadline, deadlineIn, explain } from "./link.ts";
+import { type Deadline, deadlineIn, explain, SilenceError } from "./link.ts";
 import type { Programs, ServerProgram, ShadowProgram } from "./model.ts";
 
 /** How a system's programs are looked for. */
@@ -31,7 +32,7 @@ export async function programsOf(
 ): Promise<Programs> {
   const deadline = deadlineIn(timeoutMs);
   const found = await Promise.all([...new Set(sockets)].map((socket) => find(socket, deadline, sight)));
-  const server = await serverOf(found, serverSocket, deadline);
+  const { server, silent } = await serverOf(found, serverSocket, deadline);
   const links = server?.told.report.shadows ?? [];
   const others = links.map(({ socket }) => socket).filter((socket) =>
     !found.some((it) => it.socket === socket)
@@ -40,6 +41,7 @@ export async function programsOf(
   const shadows = found.flatMap((it) => it.kind === "server" ? [] : [shadowOf(it, links)]);
   return {
     server: server === null ? null : serverProgram(server),
+    serverSilent: silent,
     shadows: compared(inOrderOf(links, shadows), server),
   };
 }
@@ -85,19 +87,31 @@ async function serverOf(
   found: readonly Found[],
   maybe: string,
   deadline: Deadline,
-): Promise<KnownServer | null> {
+): Promise<{ server: KnownServer | null; silent: boolean }> {
   for (const it of found) {
-    if (it.kind === "server" && it.told !== null) return { socket: it.socket, told: it.told };
+    if (it.kind === "server" && it.told !== null) {
+      return { server: { socket: it.socket, told: it.told }, silent: false };
+    }
   }
   const named = found.flatMap((it) => it.kind === "shadow" ? [it.told.report.serverSocket] : [])
     .filter((socket) => socket !== "");
+  let silent = false;
   for (const socket of new Set([...named, maybe])) {
-    const told = socket === "" ? null : await askServer(socket, deadline).catch(() => null);
+    if (socket === "") continue;
+    const told = await askServer(socket, deadline).catch((error) => {
+      silent ||= named.includes(socket) && isSilence(error);
+      return null;
+    });
     if (told === null) continue;
     const known = told.report.shadows.some((link) => found.some((it) => it.socket === link.socket));
-    if (known) return { socket, told };
+    if (known) return { server: { socket, told }, silent: false };
   }
-  return null;
+  return { server: null, silent };
+}
+
+/** Nothing was said in time, or so many wait for an answer already that nobody else may. */
+function isSilence(error: unknown): boolean {
+  return error instanceof SilenceError || error instanceof SystemError && error.errno === Errno.EAGAIN;
 }
 
 function serverProgram({ socket, told: { pid, report } }: KnownServer): ServerProgram {

@@ -1,14 +1,23 @@
 /** A whole system on one screen, as text. */
 
-import type { Channel, Finding, Inspection, Process, Publisher, Subscriber, User } from "./model.ts";
+import type {
+  Channel,
+  Finding,
+  Inspection,
+  Process,
+  Programs,
+  Publisher,
+  Subscriber,
+  User,
+} from "./model.ts";
 import { shadowSummary } from "./shadows.ts";
 import {
   type Cell,
   type Column,
-  displayWidth,
   type Emphasis,
   printable,
   renderTable,
+  sentenceLines,
   type Style,
 } from "./table.ts";
 import { formatAge, formatBytes, formatCount, formatNumberOf } from "./units.ts";
@@ -64,7 +73,7 @@ type Table = readonly [columns: readonly Column[], rows: readonly (readonly Cell
 
 function render(inspection: Inspection, { width, style }: ReportOptions, shown: readonly Table[]): string {
   const lines = [
-    ...summary(inspection, style),
+    ...summary(inspection, style).flatMap((line) => sentenceLines(line, width)),
     ...tables(shown, width, style),
     ...findingLines(inspection.findings, width, style),
   ];
@@ -98,14 +107,17 @@ function summary(inspection: Inspection, style: Style): string[] {
   const shadows = shadowSummary(inspection);
   return [
     head,
-    `Session ${session.id}, ${age}, ${serverState(session.server, style)}` +
+    `Session ${session.id}, ${age}, ${serverState(session.server, style, inspection.programs)}` +
     (shadows === null ? "" : `, ${shadows.fine ? shadows.text : style(printable(shadows.text), "alarm")}`),
     counts + attention,
   ];
 }
 
-export function serverState(server: Process | null, style: Style): string {
-  if (server === null) return "server unknown";
+/** What is known of the server, in a few words. */
+export function serverState(server: Process | null, style: Style, programs: Programs | null): string {
+  const silent = programs?.serverSilent ?? false;
+  if (server === null) return silent ? style("server answers NOBODY", "alarm") : "server unknown";
+  if (server.alive && silent) return style(`server answers NOBODY (pid ${server.pid})`, "alarm");
   if (server.alive) return `server running (pid ${server.pid})`;
   return style(`server DOWN (pid ${server.pid} is gone)`, "alarm");
 }
@@ -300,7 +312,7 @@ const marks: Record<Finding["kind"], readonly [string, Emphasis]> = {
   drops: ["DROPS", "warning"],
 };
 
-/** One line each, never shortened: a finding is read to its end. */
+/** Never shortened: a finding is read to its end. */
 export function findingLines(findings: readonly Finding[], width: number, style: Style): string[] {
   if (findings.length === 0) return [];
   const widest = Math.max(...findings.map(({ kind }) => marks[kind][0].length));
@@ -308,8 +320,7 @@ export function findingLines(findings: readonly Finding[], width: number, style:
     const [mark, emphasis] = marks[kind];
     const sentence = printable(channel === null ? text : `${channel}: ${text}`);
     const padding = " ".repeat(widest - mark.length + 2);
-    const fits = widest + 2 + displayWidth(sentence) <= width;
-    return fits ? [style(mark, emphasis) + padding + sentence] : [style(mark, emphasis), `  ${sentence}`];
+    return sentenceLines(style(mark, emphasis) + padding + sentence, width, widest + 2);
   });
   return ["", ...lines];
 }

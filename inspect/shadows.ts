@@ -2,7 +2,7 @@
 
 import type { Inspection, Programs, SCHEMA_VERSION, ShadowProgram } from "./model.ts";
 import type { ReportOptions } from "./report.ts";
-import { type Cell, type Column, printable, renderTable } from "./table.ts";
+import { type Cell, type Column, printable, renderTable, sentenceLines } from "./table.ts";
 import { formatCount, formatNumberOf } from "./units.ts";
 
 /** What `shadows` shows. */
@@ -23,15 +23,20 @@ const columns: readonly Column[] = [
 ];
 
 /** The table of shadows, for a report; no lines where there are none. */
-export function shadowLines({ shadows }: Programs, { width, style }: ReportOptions): string[] {
+function shadowLines(shadows: readonly ShadowProgram[], { width, style }: ReportOptions): string[] {
   return shadows.length === 0 ? [] : renderTable(columns, shadows.map(row), width, style);
 }
 
 /** Renders the shadows, a line each, behind the server. */
-export function renderShadows({ server, shadows }: Shadows, options: ReportOptions): string {
+export function renderShadows({ server, serverSilent, shadows }: Shadows, options: ReportOptions): string {
   const { style } = options;
   const head = server === null
-    ? style("No server tells of itself: lags are behind the freshest shadow", "warning")
+    ? style(
+      `${
+        serverSilent ? "The server answers nobody" : "No server tells of itself"
+      }: lags are behind the freshest shadow`,
+      serverSilent ? "alarm" : "warning",
+    )
     : `${style("Server", "heading")} ${printable(server.socket)} (pid ${server.pid})` +
       (server.generation === null
         ? ", without shadows"
@@ -39,8 +44,11 @@ export function renderShadows({ server, shadows }: Shadows, options: ReportOptio
   const problems = shadows.flatMap(({ socket, problem }) =>
     problem === null ? [] : [style(`${printable(socket)}: ${printable(problem)}`, "alarm")]
   );
-  const table = shadowLines({ server, shadows }, options);
-  return [head, "", ...table, ...(problems.length === 0 ? [] : ["", ...problems])].join("\n") + "\n";
+  const table = shadowLines(shadows, options);
+  const fitting = (line: string) => sentenceLines(line, options.width);
+  const lines = [...fitting(head), "", ...table];
+  if (problems.length > 0) lines.push("", ...problems.flatMap(fitting));
+  return lines.join("\n") + "\n";
 }
 
 function row(shadow: ShadowProgram): Cell[] {

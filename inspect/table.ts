@@ -142,3 +142,32 @@ export function displayWidth(text: string): number {
   for (const character of text) width += combining.test(character) ? 0 : wide.test(character) ? 2 : 1;
   return width;
 }
+
+/** What `colourStyle` puts around texts. */
+// deno-lint-ignore no-control-regex
+const STYLES = /\x1b\[[\d;]*m/g;
+
+/**
+ * A sentence in lines that fit the terminal: broken between words. A word that is wider than that is left whole.
+ *
+ * @param indent Where lines behind the first begin.
+ */
+export function sentenceLines(sentence: string, width: number, indent = 2): string[] {
+  const [first, ...words] = sentence.split(" ");
+  const columnsOf = (word: string) => displayWidth(word.replace(STYLES, ""));
+  const lines: string[] = [];
+  let line = first, columns = columnsOf(first);
+  for (const word of words) {
+    const wordColumns = columnsOf(word), fits = columns + 1 + wordColumns <= width;
+    if (!fits) lines.push(line);
+    line = fits ? `${line} ${word}` : " ".repeat(indent) + word;
+    columns = wordColumns + (fits ? columns + 1 : indent);
+  }
+  return [...lines, line];
+}
+
+/** A text that is shortened to so many columns, where it is wider. */
+export function shortened(text: string, width: number): string {
+  const shown = printable(text);
+  return displayWidth(shown) <= width ? shown : shorten(shown, width);
+}

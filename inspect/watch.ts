@@ -18,7 +18,7 @@ import { programsOf } from "./programs.ts";
 import { type ReportOptions, serverState } from "./report.ts";
 import { shadowSummary } from "./shadows.ts";
 import { surroundingsNow } from "./surroundings.ts";
-import { type Cell, type Column, printable, renderTable } from "./table.ts";
+import { type Cell, type Column, printable, renderTable, sentenceLines } from "./table.ts";
 import { formatBytes, formatCount } from "./units.ts";
 
 /** A channel between two looks. */
@@ -307,13 +307,13 @@ export function renderWatch(sample: WatchSample, options: WatchOptions): string 
   const rate = overMs === null ? "measuring" : `${formatRate(total)} messages/s`;
   const head = [
     `${style(source.kind === "shadow" ? "Shadow" : "Server", "heading")} ${printable(source.socket)}, ${
-      serverState(server, style)
+      serverState(server, style, sample.programs)
     }, ${rate}`,
     ...(shadows === null ? [] : [style(printable(shadows.text), shadows.fine ? "faint" : "alarm")]),
     ...attentionLines(sample.attention, width, style),
     ...(stale === null ? [] : [style(`Outdated: ${printable(stale)}`, "warning")]),
     "",
-  ];
+  ].flatMap((line) => sentenceLines(line, width));
   const room = Math.max(1, height - head.length - 1 - (footer === "" ? 0 : 2));
   const sorted = sortWatched(channels, order);
   const fits = sorted.length <= room;

@@ -6,6 +6,7 @@ import { ExitCode } from "../exit_codes.ts";
 import { writeOut } from "../output.ts";
 import type { InspectFlags } from "./flags.ts";
 import { follow, repeatedly } from "./observing.ts";
+import { endLine, screen } from "./screen.ts";
 
 /** Prints a line an interval, until it is stopped. */
 export async function runHz(flags: InspectFlags, [channel]: readonly string[]): Promise<number> {
@@ -14,7 +15,7 @@ export async function runHz(flags: InspectFlags, [channel]: readonly string[]): 
   let messages: ObservedMessage[] = [];
   let previous: ObservedMessage | null = null;
   let begun = performance.now(), missedBefore = 0, shown = 0;
-  await repeatedly([followed], () => {
+  const stopped = await repeatedly([followed], () => {
     const fresh = source.poll(false).filter(({ activation }) => !activation);
     messages.push(...fresh);
     const overMs = performance.now() - begun;
@@ -25,8 +26,9 @@ export async function runHz(flags: InspectFlags, [channel]: readonly string[]): 
     messages = [];
     begun = performance.now();
     missedBefore = source.missed;
-    const text = flags.json ? JSON.stringify(frequency) + "\n" : renderFrequency(frequency);
+    const text = flags.json ? JSON.stringify(frequency) + "\n" : renderFrequency(frequency, screen().width);
     return writeOut(text) && ++shown !== flags.count ? found : "done";
   });
+  endLine(stopped);
   return ExitCode.ok;
 }

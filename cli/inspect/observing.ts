@@ -9,7 +9,7 @@ import { look, type ServerSight, type ShadowSight } from "../../inspect/sight.ts
 import type { ShadowCreateChannel } from "../../proto/subspace_pb.ts";
 import { readControlBlock } from "../../shm/inspection.ts";
 import { writeError } from "../output.ts";
-import { stopSignal } from "../stopping.ts";
+import { type StopSignal, stopSignal } from "../stopping.ts";
 import { Pause } from "./pause.ts";
 import { missingChannel, unknownChannel } from "./channel.ts";
 import type { InspectFlags } from "./flags.ts";
@@ -134,13 +134,21 @@ async function subscribe({ source: { socket }, answers }: ServerSight, channel: 
 /** What a look found. */
 export type Look = "done" | "busy" | "idle";
 
-/** Looks every few milliseconds, until it is done or somebody stops the program. */
-export async function repeatedly(followed: readonly Followed[], look: () => Look): Promise<void> {
-  const pause = new Pause(stopSignal());
+/**
+ * Looks every few milliseconds, until it is done or somebody stops the program.
+ *
+ * @returns How it was stopped; null where it is done.
+ */
+export async function repeatedly(
+  followed: readonly Followed[],
+  look: () => Look,
+): Promise<StopSignal | null> {
+  const stopping = stopSignal(), pause = new Pause(stopping);
   while (!pause.over) {
     const found = look();
-    if (found === "done") return;
+    if (found === "done") return null;
     await pause.wait(found === "busy" ? LOOK_SOON_MS : LOOK_EVERY_MS);
     await Promise.all(followed.map((it) => it.refresh()));
   }
+  return await stopping;
 }

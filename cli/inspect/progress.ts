@@ -4,8 +4,9 @@ import { terminalColumns, writeError } from "../output.ts";
 
 const BAR_COLUMNS = 30;
 const SHOW_EVERY_MS = 100;
+const ERASE = "\r\x1b[K";
 
-/** A line that is written over, and ended when it is done. */
+/** A line that is written over, and gone when it is done: what came of it is said then. */
 export class Progress implements Disposable {
   readonly #shows = terminalColumns(Deno.stderr) !== null;
   #shownAt = -Infinity;
@@ -30,12 +31,12 @@ export class Progress implements Disposable {
   }
 
   #write(text: string): void {
-    writeError(`\r\x1b[K${text}`);
+    writeError(ERASE + text);
     this.#open = true;
   }
 
   [Symbol.dispose](): void {
-    if (this.#open) writeError("\n");
+    if (this.#open) writeError(ERASE);
     this.#open = false;
   }
 }

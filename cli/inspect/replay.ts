@@ -29,6 +29,10 @@ export async function runReplay(flags: InspectFlags, [path]: readonly string[]):
   const published = await publishAll(path, summary, publishers, flags.speed);
   const { channels, messages } = summary;
   const activations = channels.reduce((sum, channel) => sum + channel.activations, 0);
+  const whole = published === messages - activations;
+  const many = whole
+    ? formatNumberOf(published, "message")
+    : `${published} of ${formatNumberOf(messages - activations, "message")}`;
   writeOut(
     flags.json
       ? JSON.stringify({
@@ -39,9 +43,9 @@ export async function runReplay(flags: InspectFlags, [path]: readonly string[]):
         of: messages - activations,
         problem: summary.problem,
       }) + "\n"
-      : `Replayed ${formatNumberOf(published, "message")} of ${formatNumberOf(channels.length, "channel")}\n`,
+      : `Replayed ${many} of ${formatNumberOf(channels.length, "channel")}\n`,
   );
-  return published === messages - activations ? ExitCode.ok : ExitCode.failure;
+  return whole ? ExitCode.ok : ExitCode.failure;
 }
 
 function check(path: string): RecordingSummary {

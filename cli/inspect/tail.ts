@@ -17,6 +17,7 @@ import { writeError, writeOut } from "../output.ts";
 import { readBytes } from "./files.ts";
 import type { InspectFlags } from "./flags.ts";
 import { follow, repeatedly } from "./observing.ts";
+import { endLine } from "./screen.ts";
 
 /** Prints the messages of a channel, until it is stopped. */
 export async function runTail(flags: InspectFlags, [channel]: readonly string[]): Promise<number> {
@@ -27,7 +28,7 @@ export async function runTail(flags: InspectFlags, [channel]: readonly string[])
   const { source, type } = followed;
   const format = await formatOf(flags, type);
   let shown = 0, missed = 0;
-  await repeatedly([followed], () => {
+  const stopped = await repeatedly([followed], () => {
     const messages = source.poll(true).filter(({ activation }) => !activation);
     if (source.missed > missed) {
       writeError(`${formatNumberOf(source.missed - missed, "message")} too fast to see\n`);
@@ -44,6 +45,7 @@ export async function runTail(flags: InspectFlags, [channel]: readonly string[])
     }
     return messages.length > 0 ? "busy" : "idle";
   });
+  endLine(stopped);
   return ExitCode.ok;
 }
 

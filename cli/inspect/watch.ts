@@ -17,6 +17,9 @@ const orders: Readonly<Record<string, WatchOrder>> = {
   t: "total",
 };
 
+/** Of a terminal that does not say how many it has. */
+const ROWS = 24;
+
 /** The alternate screen, without a cursor; and back. */
 const ENTER = "\x1b[?1049h\x1b[?25l";
 const LEAVE = "\x1b[?25h\x1b[?1049l";
@@ -54,7 +57,9 @@ async function samples(
   live: boolean,
   keyboard: Keyboard | null,
 ): Promise<void> {
-  const pause = new Pause(Promise.race([stopSignal(), ...(keyboard === null ? [] : [keyboard.quit])]));
+  const ends: Promise<unknown>[] = [stopSignal()];
+  if (keyboard !== null) ends.push(keyboard.quit, hangup());
+  const pause = new Pause(Promise.race(ends));
   for (let shown = 1;; shown++) {
     if (!(live ? draw(view) : writeOut(textOf(view, json)))) return;
     if (shown === count) return;
@@ -64,6 +69,11 @@ async function samples(
   }
 }
 
+/** The terminal is being closed, or whoever sends SIGHUP says so: then it is left as it was. */
+function hangup(): Promise<void> {
+  return new Promise((resolve) => Deno.addSignalListener("SIGHUP", resolve));
+}
+
 function textOf({ sample, order }: View, json: boolean): string {
   if (json) return JSON.stringify(sample) + "\n";
   return renderWatch(sample, { ...screen(), order, height: Infinity, footer: "" }) + "\n";
@@ -71,7 +81,8 @@ function textOf({ sample, order }: View, json: boolean): string {
 
 /** Returns false where the terminal is gone. */
 function draw({ sample, order }: View): boolean {
-  const height = Deno.consoleSize().rows;
+  // Not every terminal says how high it is.
+  const height = Deno.consoleSize().rows || ROWS;
   const text = renderWatch(sample, { ...screen(), order, height, footer: FOOTER });
   const lines = text.trimEnd().split("\n").slice(0, height);
   return writeOut(HOME + lines.map((line) => line + CLEAR_REST_OF_LINE).join("\r\n") + CLEAR_BELOW);

@@ -231,7 +231,7 @@ test("a closed standard output ends every verb quietly, with the code of what it
   using recorded = new RecordedShadow();
   using shadow = await referenceShadow(recorded);
   const ended = async (args: readonly string[], expected: number = ok, socket = shadow.socket) => {
-    const { code, error } = await run([...args, `--socket=${socket}`, "--interval=1ms"], true);
+    const { code, error } = await run([...args, `--socket=${socket}`, "--interval=1ms"], { closed: true });
     assert.deepEqual([code, error], [expected, ""], args[0]);
   };
   const elsewhere = ["tail", "record", "rollback", "forget", "counters"];

@@ -12,22 +12,42 @@ export interface Outcome {
   readonly error: string;
 }
 
-/** Runs the inspector; `closed`: nobody reads what it says. */
-export async function inspector(args: readonly string[], closed = false): Promise<Outcome> {
+/** Where its output goes. */
+export interface Output {
+  /** Nobody reads standard output. Default: false. */
+  readonly closed?: boolean;
+  /** It is a terminal so wide, and 24 lines high. Default: it is none. */
+  readonly columns?: number;
+}
+
+/** Runs the inspector. */
+export async function inspector(
+  args: readonly string[],
+  { closed = false, columns }: Output = {},
+): Promise<Outcome> {
   const texts = { out: "", error: "" };
   const take = (stream: "out" | "error") => (bytes: Uint8Array) => {
     if (closed && stream === "out") throw new Deno.errors.BrokenPipe("closed");
     texts[stream] += new TextDecoder().decode(bytes);
     return bytes.length;
   };
-  const { writeSync: toOut } = Deno.stdout, { writeSync: toError } = Deno.stderr;
-  try {
-    Deno.stdout.writeSync = take("out");
-    Deno.stderr.writeSync = take("error");
-    return { code: await exitCodeOf(program, args), ...texts };
-  } finally {
-    Deno.stdout.writeSync = toOut;
-    Deno.stderr.writeSync = toError;
+  const isTerminal = () => columns !== undefined;
+  using replaced = new DisposableStack();
+  replace(replaced, Deno.stdout, { writeSync: take("out"), isTerminal });
+  replace(replaced, Deno.stderr, { writeSync: take("error"), isTerminal });
+  replace(replaced, Deno, { consoleSize: () => ({ columns, rows: 24 }), noColor: false });
+  return { code: await exitCodeOf(program, args), ...texts };
+}
+
+/** Replaces members of an object, until the stack is disposed. */
+function replace(stack: DisposableStack, object: object, members: Record<string, unknown>): void {
+  for (const [name, value] of Object.entries(members)) {
+    const own = Object.getOwnPropertyDescriptor(object, name);
+    Object.defineProperty(object, name, { value, configurable: true, writable: true });
+    stack.defer(() => {
+      if (own === undefined) Reflect.deleteProperty(object, name);
+      else Object.defineProperty(object, name, own);
+    });
   }
 }
 

@@ -113,10 +113,13 @@ Deno.test("a frequency counts all messages, and measures gaps between neighbours
     gapMs: { min: 10, mean: 10, max: 10, deviation: 0 },
   });
   assert.equal(
-    renderFrequency(frequency),
-    "/a  50.0 Hz  gap min 10.0 ms, mean 10.0 ms, max 10.0 ms, deviation 0 µs  2 messages too fast to see\n",
+    renderFrequency(frequency, 80),
+    "/a  50.0 Hz  gap 10.0 ms to 10.0 ms, mean 10.0 ms ± 0 µs  2 messages too fast to see\n",
   );
-  assert.equal(renderFrequency(frequencyOf("/a", [], 0, 100, null)), "/a  0 Hz\n");
+  const long = renderFrequency({ ...frequency, channel: `/a/${"long/".repeat(20)}name`, missed: 0 }, 80);
+  assert.match(long, /^\/a\/long.*….*name {2}50\.0 Hz {2}gap /);
+  assert.equal(displayWidth(long.trimEnd()), 80);
+  assert.equal(renderFrequency(frequencyOf("/a", [], 0, 100, null), 80), "/a  0 Hz\n");
 });
 
 Deno.test("messages are shown in hexadecimal, as text, JSON or protobuf", async () => {

@@ -16,6 +16,7 @@ import { withBalancedFds } from "../open_fds.ts";
 import { uniqueSocket } from "../program.ts";
 import { Peer } from "./peer.ts";
 import { RecordedShadow } from "./recorded_shadow.ts";
+import { ownShadow } from "./shadows.ts";
 
 const options = { width: 80, style: plainStyle };
 
@@ -89,7 +90,7 @@ Deno.test("what is not in step is said wherever one looks", () =>
     const { status, findings } = healthOf(seen);
     assert.equal(status, "degraded");
     assert.match(findings[0].text, /^the shadow .* is gone \(nobody listens there/);
-    assert.match(renderReport(seen, options), /shadows NOT in step: .* is gone$/m);
+    assert.match(renderReport(seen, { ...options, width: Infinity }), /shadows NOT in step: .* is gone$/m);
     const metrics = renderMetrics(seen, healthOf(seen));
     assert(metrics.includes(`subspace_shadow_in_step{shadow="${names[1]}"} 0\n`));
     assert(metrics.includes(`subspace_shadow_events_total{shadow="${names[0]}"}`));
@@ -107,6 +108,33 @@ Deno.test("without a server shadows are compared with the freshest of them", () 
     using empty = Shadow.start({ socket: names[0] });
     assert.equal(empty.connections, 0);
     assert.deepEqual((await programsOf(names)).shadows.map(({ inStep }) => inStep), [false, true]);
+  }));
+
+Deno.test("a server that listens and answers nobody is down, although its process is there", () =>
+  withBalancedFds(async () => {
+    using recorded = new RecordedShadow();
+    using server = new Peer(() => {});
+    using at = await ownShadow(recorded, server.socket);
+    let seen;
+    // However long the shadow takes: the server never answers.
+    for (let timeoutMs = 100; seen?.programs?.shadows[0]?.kind !== "ours"; timeoutMs *= 2) {
+      seen = await inspect(at.socket, { timeoutMs });
+    }
+    assert.deepEqual([seen.programs!.server, seen.programs!.serverSilent], [null, true]);
+    const alive = { ...seen, session: { ...seen.session!, server: { pid: 7, alive: true } } };
+    const { status, findings } = healthOf(alive);
+    assert.deepEqual([status, findings[0].text], ["down", "the server answers nobody"]);
+    assert.match(
+      renderReport(alive, { ...options, width: Infinity }),
+      /, server answers NOBODY \(pid 7\), 1 shadow in step$/m,
+    );
+    const shadows = renderShadows({ schemaVersion: 1, ...seen.programs! }, options);
+    assert.match(shadows, /^The server answers nobody: lags are behind the freshest shadow\n/);
+    for (let timeoutMs = 100; seen.programs!.serverSilent; timeoutMs *= 2) {
+      server[Symbol.dispose]();
+      seen = await inspect(at.socket, { timeoutMs });
+    }
+    assert.equal(seen.programs!.server, null);
   }));
 
 Deno.test("a shadow of the reference's is shown as far as it tells, and is not harmed", () =>
@@ -139,6 +167,7 @@ const told: Programs = {
       { name: "loop_stall_worst_ms", label: null, of: null, value: 2500 },
     ],
   },
+  serverSilent: false,
   shadows: [{
     socket: "/one",
     label: "primary",

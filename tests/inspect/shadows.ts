@@ -18,12 +18,19 @@ export function referenceShadow(recorded: RecordedShadow): Promise<Listening> {
   return Promise.resolve(new Peer((connection) => recorded.send(connection, recorded.live)));
 }
 
-/** One of ours, to which a server has sent what was recorded, and is still connected. */
-export async function ownShadow(recorded: RecordedShadow): Promise<Listening & { shadow: Shadow }> {
+/**
+ * One of ours, to which a server has sent what was recorded, and is still connected.
+ *
+ * @param serverSocket Where that says that it listens.
+ */
+export async function ownShadow(
+  recorded: RecordedShadow,
+  serverSocket = "/nowhere",
+): Promise<Listening & { shadow: Shadow }> {
   const socket = uniqueSocket("shadow");
   using stack = new DisposableStack();
   const shadow = stack.use(Shadow.start({ socket }));
-  stack.use(await fill(shadow, socket, recorded));
+  stack.use(await fill(shadow, socket, recorded, recorded.sessionId, serverSocket));
   const resources = stack.move();
   return { socket, shadow, [Symbol.dispose]: () => resources.dispose() };
 }
@@ -43,13 +50,14 @@ async function fill(
   shadow: Shadow,
   socket: string,
   recorded: RecordedShadow,
-  sessionId = recorded.sessionId,
+  sessionId: bigint,
+  serverSocket = "/nowhere",
 ): Promise<ServerPeer> {
   const server = new ServerPeer(replicationSocket(socket));
   await receiveHeader(server.connection);
   const init: EventInit = {
     case: "init",
-    value: { sessionId, generation: sessionId, syncReason: "new", serverSocket: "/nowhere" },
+    value: { sessionId, generation: sessionId, syncReason: "new", serverSocket },
   };
   server.send(init, [recorded.scb.fd]);
   recorded.send(server.connection, recorded.live.filter(({ event }) => !/^state/.test(event.case!)));

@@ -1,5 +1,13 @@
 import assert from "node:assert/strict";
-import { colourStyle, displayWidth, plainStyle, printable, renderTable } from "../../inspect/table.ts";
+import {
+  colourStyle,
+  displayWidth,
+  plainStyle,
+  printable,
+  renderTable,
+  sentenceLines,
+  shortened,
+} from "../../inspect/table.ts";
 import { formatAge, formatBytes, formatCount, formatNumberOf } from "../../inspect/units.ts";
 
 const columns = [{ title: "NAME", minimum: 8 }, { title: "N", align: "right" as const }, {
@@ -70,4 +78,24 @@ Deno.test("numbers are shown as people read them", () => {
   ] as const;
   for (const [value, expected] of ages) assert.equal(formatAge(value), expected);
   assert.deepEqual([formatNumberOf(1, "slot"), formatNumberOf(0, "slot")], ["1 slot", "0 slots"]);
+});
+
+Deno.test("a sentence is broken between words, whatever colours it has, and all of it is there", () => {
+  const sentence = `DEAD  process 7 is ${colourStyle("gone for good", "alarm")}: it was /a/${
+    "long/".repeat(6)
+  }`;
+  assert.deepEqual(sentenceLines(sentence, 20, 6), [
+    "DEAD  process 7 is",
+    "      \x1b[31;1mgone for good\x1b[0m:",
+    "      it was",
+    `      /a/${"long/".repeat(6)}`,
+  ]);
+  assert.deepEqual(sentenceLines(sentence, Infinity, 6), [sentence]);
+  assert.deepEqual(sentenceLines("", 20), [""]);
+});
+
+Deno.test("a name is shortened in its middle, to as many columns as there are", () => {
+  assert.equal(shortened("/robot/odometry", 15), "/robot/odometry");
+  assert.equal(shortened("/robot/odometry", 10), "/robot…try");
+  assert.equal(displayWidth(shortened("/テスト/チャンネル", 10)), 10);
 });

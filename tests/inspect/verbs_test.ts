@@ -124,11 +124,15 @@ Deno.test("health is one verdict, with a line a finding that says what to do", a
   const down = healthOf(await inspection(shadow, [SERVER_PID]));
   assert.equal(down.status, "down");
   assert.equal(
-    renderHealth(down, options),
+    renderHealth(down, { ...options, width: Infinity }),
     "DOWN  shadow /shadow (pid 4242)\n" +
       `DOWN      the server (pid ${SERVER_PID}) is gone; start subspace-server with --shadow_socket naming this ` +
       "shadow: it goes on where the other one died\n" +
       "NOTE      /split: 1 publisher and no subscriber; start whoever is to read it, if anybody is\n",
+  );
+  assert.match(
+    renderHealth(down, options),
+    /^DOWN {6}the server .* subspace-server with\n {10}--shadow_socket naming this .*\n {10}died\nNOTE/m,
   );
   assert.match(
     renderHealth(unreachable("Cannot inspect /x: nobody"), options),
