@@ -17,7 +17,7 @@ import {
   type SlotReport,
   stillHas,
 } from "../shm/inspection.ts";
-import { Limit, Prefix, prefixBytes, slotBytesOfBuffer } from "../shm/layout.ts";
+import { Limit, Prefix, prefixBytes } from "../shm/layout.ts";
 import type { SeenChannel } from "../wire/brief_dump.ts";
 import type { ShadowSight } from "./sight.ts";
 
@@ -45,6 +45,15 @@ export interface MessageSource extends Disposable {
 
 /** Its size crosses the wire as an int32 and is stored in 16 bits. */
 const METADATA_BYTES_MAX = 0xffff;
+
+/** Where a payload is in a file, what is behind it, and the metadata that belong to it. */
+interface Place {
+  readonly fd: Fd;
+  readonly offset: number;
+  readonly end: number;
+  readonly metadata: Uint8Array<ArrayBuffer>;
+}
+
 const NO_BYTES = new Uint8Array();
 
 /** Follows one channel. Keeps fds of its message buffers, and needs the sight as long as it lives. */
@@ -53,7 +62,6 @@ export class ChannelObserver implements MessageSource {
   readonly #sessionId: bigint;
   readonly #resolvedName: string;
   readonly #vchanId: number;
-  readonly #prefixBytes: number;
   readonly #checksumBytes: number;
   readonly #metadataBytes: number;
   readonly #buffers = new Map<string, Fd | null>();
@@ -75,8 +83,7 @@ export class ChannelObserver implements MessageSource {
     this.#resolvedName = info.mux === "" ? info.channelName : info.mux;
     this.#vchanId = info.mux === "" ? -1 : info.vchanId;
     this.#checksumBytes = info.checksumSize > 0 ? info.checksumSize : 4;
-    this.#metadataBytes = Math.max(0, info.metadataSize);
-    this.#prefixBytes = prefixBytes(this.#checksumBytes, this.#metadataBytes);
+    this.#metadataBytes = Math.min(Math.max(0, info.metadataSize), METADATA_BYTES_MAX);
     this.#ordinals = fromStart ? 0 : this.#count();
     const present = fromStart ? [] : this.#slots();
     this.#known = new Set(present.map(({ ordinal }) => ordinal));
@@ -148,26 +155,46 @@ export class ChannelObserver implements MessageSource {
     const { ccb, bcb, info } = this.#record;
     const buffer = readBufferList(ccb, bcb)[bufferIndex];
     if (buffer === undefined) return null;
-    const slotBytes = slotBytesOfBuffer(buffer.bytes, Math.max(1, info.numSlots), this.#prefixBytes);
-    if (messageSize > slotBytes || messageSize > Limit.slotBytes) return null;
-    const split = info.useSplitBuffers;
-    const fd = split ? this.#splitSlot(bufferIndex, id) : this.#buffer(bufferIndex);
-    if (fd === null) return null;
-    const offset = split ? 0 : id * (slotBytes + this.#prefixBytes) + this.#prefixBytes;
+    const place = info.useSplitBuffers
+      ? this.#placeInSplit(bufferIndex, id)
+      : this.#placeInWhole(bufferIndex, id, Math.floor(buffer.bytes / Math.max(1, info.numSlots)));
+    if (place === null || messageSize > Limit.slotBytes) return null;
     // Sizes in shared memory may say anything.
-    if (offset + messageSize > fd.stat().bytes) return null;
+    if (place.offset + messageSize > Math.min(place.end, place.fd.stat().bytes)) return null;
     const payload = new Uint8Array(messageSize);
-    if (fd.readAt(offset, payload) !== messageSize) return null;
-    const prefixes = split ? this.#splitPrefixes(bufferIndex) : fd;
-    const metadata = this.#metadata(prefixes, split ? id * this.#prefixBytes : offset - this.#prefixBytes);
-    return stillHas(ccb, id, ordinal) ? { payload, metadata } : null;
+    if (place.fd.readAt(place.offset, payload) !== messageSize) return null;
+    return stillHas(ccb, id, ordinal) ? { payload, metadata: place.metadata } : null;
   }
 
-  /** The metadata behind a prefix; as much of it as can be read. */
-  #metadata(prefixes: Fd | null, offset: number): Uint8Array<ArrayBuffer> {
-    if (prefixes === null || this.#metadataBytes === 0) return NO_BYTES;
-    const metadata = new Uint8Array(Math.min(this.#metadataBytes, METADATA_BYTES_MAX));
-    return metadata.subarray(0, prefixes.readAt(offset + Prefix.checksum + this.#checksumBytes, metadata));
+  /** Where the payload of a slot is, in a buffer whose slots begin with their prefixes. */
+  #placeInWhole(bufferIndex: number, id: number, stride: number): Place | null {
+    const fd = this.#buffer(bufferIndex), start = id * stride;
+    if (fd === null) return null;
+    const prefix = this.#prefixAt(fd, start);
+    return { fd, offset: start + prefix.bytes, end: start + stride, metadata: prefix.metadata };
+  }
+
+  #placeInSplit(bufferIndex: number, id: number): Place | null {
+    const fd = this.#splitSlot(bufferIndex, id), prefixes = this.#splitPrefixes(bufferIndex);
+    if (fd === null) return null;
+    if (prefixes === null) return { fd, offset: 0, end: Infinity, metadata: NO_BYTES };
+    // All are as long as the first one.
+    const { metadata } = this.#prefixAt(prefixes, id * this.#prefixAt(prefixes, 0).bytes);
+    return { fd, offset: 0, end: Infinity, metadata };
+  }
+
+  /**
+   * How long a prefix is, and the metadata in it. That is what its publisher says: a shadow of the reference's does not
+   * hear of sizes that are not the usual ones (section 9.2, 7).
+   */
+  #prefixAt(fd: Fd, offset: number): { bytes: number; metadata: Uint8Array<ArrayBuffer> } {
+    const sizes = new Uint8Array(4), view = new DataView(sizes.buffer);
+    const isThere = fd.readAt(offset + Prefix.checksumBytes, sizes) === sizes.length;
+    const told = isThere ? view.getUint16(0, true) : 0;
+    const checksumBytes = told === 0 ? this.#checksumBytes : told;
+    const metadata = new Uint8Array(told === 0 ? this.#metadataBytes : view.getUint16(2, true));
+    const stored = metadata.length === 0 ? 0 : fd.readAt(offset + Prefix.checksum + checksumBytes, metadata);
+    return { bytes: prefixBytes(checksumBytes, metadata.length), metadata: metadata.subarray(0, stored) };
   }
 
   #buffer(index: number): Fd | null {

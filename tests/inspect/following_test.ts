@@ -43,6 +43,19 @@ Deno.test("an observer sees each message once, in order, from the moment on that
     assert.equal(observer.missed, 0);
   }));
 
+Deno.test("an observer finds messages behind checksums and metadata of which a C++ shadow does not hear", async () => {
+  using shadow = new RecordedShadow();
+  const publisher = shadow.publisher("/robot/odometry", 0, { checksumBytes: 20, metadataBytes: 16 });
+  using sight = await sightOf(shadow);
+  const { info } = sight.dump.channels.get("/robot/odometry")!;
+  assert.deepEqual([info.checksumSize, info.metadataSize], [4, 0]);
+  using observer = new ChannelObserver(sight, sight.dump.channels.get("/robot/odometry")!);
+  for (const word of ["one", "two"]) send(publisher, word);
+  const seen = observer.poll(true);
+  assert.deepEqual(text(seen), ["1 one", "2 two"]);
+  assert.deepEqual(seen.map(({ metadata }) => metadata.length), [16, 16]);
+});
+
 Deno.test("an observer counts what was overwritten before it looked", async () => {
   using shadow = new RecordedShadow();
   const publisher = shadow.publisher("/robot/odometry", 0);
