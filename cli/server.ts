@@ -1,5 +1,6 @@
 /** `subspace-server`: serves the publishers and subscribers of a machine, and goes on where it was killed. */
 
+import { reserveFds } from "../ffi/fd.ts";
 import { accessRules } from "./access_flags.ts";
 import type { ServerOptions } from "../server/server.ts";
 import { ExitCode } from "./exit_codes.ts";
@@ -28,6 +29,8 @@ export const program: Program<typeof serverFlags> = {
   exitCodes: { 0: "stopped by SIGTERM or SIGINT, or taken over", 1: "wrong flags, or it could not start" },
   usageCode: ExitCode.failure,
   async run(values) {
+    // The kernel takes as long for that as it takes to load the rest.
+    const reserved = reserveFds();
     const [
       { Server },
       { startLogging },
@@ -44,7 +47,6 @@ export const program: Program<typeof serverFlags> = {
       import("./start_error.ts"),
       import("./fd_limit.ts"),
       import("./service.ts"),
-      import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
     ]);
     const stopping = stopSignal();
     startLogging("Subspace server", values.log_level, values.log_format);
@@ -71,6 +73,7 @@ export const program: Program<typeof serverFlags> = {
     });
     // A shadow that does not speak can hold the start up for a while.
     const server = await Promise.race([starting, stopping.then(() => null)]);
+    await reserved;
     if (server === null) return ExitCode.ok;
     notifier.notify(Notice.ready);
     service.ready(

@@ -1,5 +1,6 @@
 /** `subspace-shadow`: keeps a server's state, so that the server may be killed and come back. */
 
+import { reserveFds } from "../ffi/fd.ts";
 import { accessRules, anybodyFlag, groupsFlag, usersFlag } from "./access_flags.ts";
 import { ExitCode } from "./exit_codes.ts";
 import { maxFdsFlag } from "./fd_limit.ts";
@@ -68,6 +69,7 @@ export const program: Program<typeof flags> = {
   exitCodes: { 0: "stopped by SIGTERM or SIGINT", 1: "wrong flags, or the socket is in use" },
   usageCode: ExitCode.failure,
   async run(values) {
+    const reserved = reserveFds();
     const [{ Shadow }, { startLogging }, { stopSignal }, { startError }, { prepareFds }, { Service }] =
       await Promise
         .all([
@@ -77,7 +79,6 @@ export const program: Program<typeof flags> = {
           import("./start_error.ts"),
           import("./fd_limit.ts"),
           import("./service.ts"),
-          import("../ffi/fd.ts").then(({ reserveFds }) => reserveFds()),
         ]);
     const stopping = stopSignal();
     startLogging("shadow", values.log_level, values.log_format);
@@ -103,6 +104,7 @@ export const program: Program<typeof flags> = {
     } catch (error) {
       throw startError("Error running shadow process", error);
     }
+    await reserved;
     service.ready(`listening on ${values.socket}`);
     await stopping;
     service.stopping();

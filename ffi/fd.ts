@@ -176,10 +176,10 @@ export function duplicateAll(fds: readonly Fd[]): Fd[] {
  * The table doubles whenever it is full, and each time the kernel waits until all CPUs have seen it where a process
  * has several threads, as Deno has: 8 to 16 ms each, in the middle of whatever needs the fd. Once is enough.
  *
- * @param count How many. Beyond what the process may open this does nothing.
+ * @param count How many. Where that cannot be, as beyond what the process may open, this does nothing.
  */
 export async function reserveFds(count = 16_384): Promise<void> {
-  using any = Fd.from(libc.epoll_create1(EPOLL_CLOEXEC), "epoll", "create an epoll");
-  const highest = await libc.fcntl_async(any.number, F_DUPFD_CLOEXEC, count - 1);
-  if (highest >= 0) libc.close(highest);
+  const any = libc.epoll_create1(EPOLL_CLOEXEC);
+  const highest = await libc.fcntl_async(any, F_DUPFD_CLOEXEC, count - 1);
+  for (const fd of [any, highest]) if (fd >= 0) libc.close(fd);
 }
