@@ -21,6 +21,8 @@ const DIRECTORY_DELAY_MS = 5;
 /** Waiting is this many times as long as making the last message took: a directory of many channels costs little. */
 const DIRECTORY_DELAY_FACTOR = 30;
 const DIRECTORY_DELAY_MAX_MS = 1000;
+/** After a recovery clients come back first: each of them changes what the directory says. */
+const DIRECTORY_DELAY_RECOVERED_MS = 250;
 
 /**
  * A publisher of the server on a channel of its own. It is a client like any other, but for the socket. A server that
@@ -39,9 +41,9 @@ class ServerPublisher {
     private readonly type: string,
   ) {}
 
-  /** Makes ready to publish. Returns whether it is. */
-  open(): boolean {
-    return this.#attempt(() => void this.#opened());
+  /** Makes the publisher known; memory for messages is made with the first. */
+  open(): void {
+    this.#attempt(() => this.#publisher ??= this.#create());
   }
 
   /** Publishes a message. Returns whether it was. */
@@ -207,6 +209,7 @@ export class ServerChannels {
 
   resume(): void {
     this.suspend();
+    if (this.table.numOrphans > 0) this.#directoryDelayMs = DIRECTORY_DELAY_RECOVERED_MS;
     this.#directory.open();
     this.#statistics.open();
     this.#cancelStatistics = this.#scheduleStatistics();

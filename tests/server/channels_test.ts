@@ -392,6 +392,7 @@ Deno.test("a server that stops with a shadow leaves everything for the next one,
     using client = await RawClient.connect(socket);
     const { publisherId } = await client.createPublisher("c");
     const buffer = bufferName(first.sessionId, "/subspace/ChannelDirectory", 0);
+    await until("the directory is published", () => sharedMemoryExists(buffer));
     await first.stop();
     assert.equal(sharedMemoryExists(buffer), true);
     assert.deepEqual([...shadow.state.channels.get("c")!.publishers.keys()], [publisherId]);
