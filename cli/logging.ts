@@ -92,9 +92,12 @@ function timeNow(): string {
 /** Turns a record, and the time as text, into a line or several. */
 export type LogFormat = (record: LogRecord, time: string) => string;
 
-/** One line a record: time, subsystem, level, an empty source, and the message. */
+/** Lines with time, subsystem, level, an empty source, and a line of the message, which mostly has one. */
 export function plainFormat(subsystem: string): LogFormat {
-  return (record, time) => `${time} ${subsystem}:  ${letters[record.level]}: : ${messageOf(record)}\n`;
+  return (record, time) => {
+    const head = `${time} ${subsystem}:  ${letters[record.level]}: : `;
+    return messageOf(record).split("\n").map((line) => `${head}${line}\n`).join("");
+  };
 }
 
 /** One JSON object a record: `time`, `subsystem`, `level`, `message`, and under `values` what the message is about. */
@@ -106,9 +109,14 @@ export function jsonFormat(subsystem: string): LogFormat {
   };
 }
 
-/** The message with its values put in. */
+/** The message with its values put in; of a list each in a line. */
 function messageOf({ message }: LogRecord): string {
-  return message.map((part) => part instanceof Error ? part.message : String(part)).join("").trimEnd();
+  return message.map(textOf).join("").trimEnd();
+}
+
+function textOf(part: unknown): string {
+  if (part instanceof Error) return part.message;
+  return Array.isArray(part) ? part.join("\n") : String(part);
 }
 
 const RESET = "\x1b[0m";

@@ -225,7 +225,10 @@ export function recover(
   skip?: (channelName: string, reason: string) => void,
 ): ChannelTable {
   using cleanup = new DisposableStack();
-  const table = cleanup.use(rebuild(dump, host, { done: logRecovered, skip }));
+  const lines: string[] = [];
+  const table = cleanup.use(rebuild(dump, host, { done: (record) => lines.push(lineOf(record)), skip }));
+  // All at once: a record for each would take longer than to recover the channels.
+  if (lines.length > 0) log.info("{lines}", { lines });
   table.finishRecovery();
   cleanup.move();
   return table;
@@ -307,17 +310,9 @@ function restoreMultiplexer(table: ChannelTable, record: ChannelRecord): void {
   cleanup.move();
 }
 
-function logRecovered({ info, publishers, subscribers }: ChannelRecord): void {
-  const properties = {
-    name: info.channelName,
-    id: info.channelId,
-    mux: info.mux,
-    pubs: publishers.size,
-    subs: subscribers.size,
-  };
-  if (info.mux === "") {
-    log.info("Recovered channel '{name}' (id={id}, {pubs} pubs, {subs} subs)", properties);
-  } else {
-    log.info("Recovered virtual channel '{name}' on mux '{mux}' ({pubs} pubs, {subs} subs)", properties);
-  }
+function lineOf({ info, publishers: { size: pubs }, subscribers: { size: subs } }: ChannelRecord): string {
+  const { channelName, channelId, mux } = info;
+  return mux === ""
+    ? `Recovered channel '${channelName}' (id=${channelId}, ${pubs} pubs, ${subs} subs)`
+    : `Recovered virtual channel '${channelName}' on mux '${mux}' (${pubs} pubs, ${subs} subs)`;
 }

@@ -31,6 +31,11 @@ Deno.test("errors in a message are shown by what they say, and a last line break
   assert.equal(line, `${time} x:  E: : Failed: no room\n`);
 });
 
+Deno.test("a list is a line each, with all that lines have in front", () => {
+  const lines = plainFormat("x")(record("info", ["one", "two"]), time);
+  assert.equal(lines, `${time} x:  I: : one\n${time} x:  I: : two\n`);
+});
+
 Deno.test("columns keep a long message in its own column, cut between words", () => {
   const format = columnFormat("shadow", 70, { coloured: false });
   assert.equal(

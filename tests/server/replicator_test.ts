@@ -42,8 +42,10 @@ class Puppet implements Disposable {
 /** Collects what the server logs. */
 function capture(): { lines: string[] } & Disposable {
   const lines: string[] = [];
-  const sink = ({ level, message }: LogRecord) =>
-    void lines.push(`${level}: ${message.map(String).join("")}`);
+  const sink = ({ level, message }: LogRecord) => {
+    const text = message.map((part) => Array.isArray(part) ? part.join("\n") : String(part)).join("");
+    for (const line of text.split("\n")) lines.push(`${level}: ${line}`);
+  };
   configureSync({
     reset: true,
     sinks: { lines: sink },
