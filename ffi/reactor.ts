@@ -1,14 +1,17 @@
 /**
- * The event loop: one epoll, waited for off the main thread when idle and drained synchronously after a wake-up.
+ * The event loop: one epoll, waited for off the main thread when idle and drained synchronously after a wake-up; and
+ * timers of its own, as the first of Deno's loads Node's part of it, which takes a server a tenth of its start.
  *
  * Invariants: a callback runs only for a watch that is open, and never before `watch` has returned it; the process is
- * kept alive exactly as long as a watch is open; timers, promises and signal listeners run between rounds however busy
- * the fds are.
+ * kept alive exactly as long as a watch is open or a timer set; promises and signal listeners run between rounds however
+ * busy the fds are.
  */
 
+import { monotonicMs } from "./clock.ts";
 import { Epoll, Ready } from "./epoll.ts";
 import { createEventFd, drain, signal } from "./eventfd.ts";
 import type { Fd } from "./fd.ts";
+import { TimerQueue } from "./timer_queue.ts";
 
 export { Ready };
 
@@ -16,6 +19,9 @@ const EVENTS_MAX = 256;
 
 /** Synchronous rounds before the rest of the process gets its turn. */
 const BUSY_ROUNDS_MAX = 8;
+
+/** The longest wait; a timer may take several. */
+const WAIT_MS_MAX = 0x7fff_ffff;
 
 /** Called with the `Ready` bits that hold. */
 export type ReadyCallback = (ready: number) => void;
@@ -32,6 +38,9 @@ export class Reactor {
   readonly #epoll = new Epoll(EVENTS_MAX);
   readonly #waker = createEventFd();
   readonly #callbacks = new Map<number, ReadyCallback>();
+  readonly #timers = new TimerQueue();
+  /** When a wait that is on its way ends at the latest; earlier than all times while there is none. */
+  #waitingUntil = -Infinity;
   #nextToken = 1;
   #running = false;
 
@@ -54,7 +63,7 @@ export class Reactor {
     const close = () => {
       if (!this.#callbacks.delete(token)) return;
       this.#epoll.remove(number);
-      if (this.#callbacks.size === 0) signal(this.#waker.number);
+      if (this.#idle) this.#wake();
     };
     return {
       rearm: (bits) => {
@@ -65,24 +74,63 @@ export class Reactor {
     };
   }
 
+  /** Calls back once, after so many milliseconds. Returns how to prevent it. */
+  after(ms: number, callback: () => void): () => void {
+    const now = monotonicMs(), cancel = this.#timers.set(now, ms, callback);
+    if (!this.#running) this.#run();
+    else if (now + ms < this.#waitingUntil) this.#wake();
+    return () => {
+      cancel();
+      if (this.#idle) this.#wake();
+    };
+  }
+
+  get #idle(): boolean {
+    return this.#callbacks.size === 0 && this.#timers.empty;
+  }
+
+  /** Ends a wait that is on its way. */
+  #wake(): void {
+    this.#waitingUntil = -Infinity;
+    signal(this.#waker.number);
+  }
+
   async #run(): Promise<void> {
     this.#running = true;
     // Whoever watches something that is ready gets its watch first, and then the callback.
     await null;
     let busyRounds = 0;
-    while (this.#callbacks.size > 0) {
+    while (!this.#idle) {
       let count = busyRounds < BUSY_ROUNDS_MAX ? this.#epoll.wait(0) : 0;
       if (count > 0) busyRounds++;
       else {
-        // Either idle, or busy for long: this wait also lets timers and signals run.
-        const timeout = busyRounds < BUSY_ROUNDS_MAX ? -1 : 0;
+        // Either idle, or busy for long: this wait also lets promises and signals run.
+        const timeout = busyRounds < BUSY_ROUNDS_MAX ? this.#msUntilTimer() : 0;
         busyRounds = 0;
         count = await this.#epoll.waitAsync(timeout);
+        this.#waitingUntil = -Infinity;
       }
       this.#dispatch(count);
+      if (!this.#timers.empty) this.#runTimers();
       await null;
     }
     this.#running = false;
+  }
+
+  /** How long to wait: -1 for as long as it takes. */
+  #msUntilTimer(): number {
+    const next = this.#waitingUntil = this.#timers.nextDue;
+    return next === Infinity ? -1 : Math.min(Math.max(0, Math.ceil(next - monotonicMs())), WAIT_MS_MAX);
+  }
+
+  #runTimers(): void {
+    for (const timer of this.#timers.take(monotonicMs())) {
+      try {
+        timer.callback?.();
+      } catch (error) {
+        reportError(error);
+      }
+    }
   }
 
   #dispatch(count: number): void {

@@ -65,8 +65,5 @@ export const operatingSystem: System = {
   watch: (fd, events, callback) => reactor().watch(fd, events, callback),
   monotonicNs,
   monotonicMs,
-  after: (ms, callback) => {
-    const timer = setTimeout(callback, ms);
-    return () => clearTimeout(timer);
-  },
+  after: (ms, callback) => reactor().after(ms, callback),
 };

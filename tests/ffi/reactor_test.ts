@@ -88,3 +88,42 @@ Deno.test("what is ready already is reported after watch() has returned, not bef
     });
   });
 });
+
+Deno.test("a timer of a reactor calls back without any fd, also while it waits for a later one", async () => {
+  const reactor = new Reactor(), called: string[] = [];
+  const cancels = ["never", "cancelled"].map((name) => reactor.after(1e9, () => called.push(name)));
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  await new Promise<void>((resolve) => void reactor.after(0, resolve));
+  reactor.after(0, () => called.push("once"));
+  await new Promise<void>((resolve) => void reactor.after(0, resolve));
+  for (const cancel of cancels) cancel();
+  assert.deepEqual(called, ["once"]);
+});
+
+Deno.test("timers of a reactor run although an fd is always ready, and fds are served between them", async () => {
+  const reactor = new Reactor();
+  using fd = createEventFd();
+  signal(fd.number);
+  let rounds = 0;
+  using _watch = reactor.watch(fd, Ready.readable, () => rounds++);
+  for (let i = 0; i < 3; i++) {
+    const before = rounds;
+    await new Promise<void>((resolve) => void reactor.after(1, resolve));
+    assert(rounds > before);
+  }
+});
+
+Deno.test("a timer that throws does not stop the others", async () => {
+  const reactor = new Reactor();
+  const reported = new Promise<string>((resolve) =>
+    addEventListener("error", (event) => {
+      event.preventDefault();
+      resolve(event.message);
+    }, { once: true })
+  );
+  reactor.after(0, () => {
+    throw new Error("planted");
+  });
+  await new Promise<void>((resolve) => void reactor.after(0, resolve));
+  assert.match(await reported, /planted/);
+});
