@@ -1,7 +1,7 @@
 /** File descriptors as owned values. */
 
 import { SystemError } from "./errno.ts";
-import { errno, libc } from "./libc.ts";
+import { errno, libc, rareLibc } from "./libc.ts";
 
 const F_DUPFD_CLOEXEC = 1030;
 const F_SETFD = 2;
@@ -114,7 +114,7 @@ export class Fd implements Disposable {
   writeAt(offset: number, bytes: Uint8Array<ArrayBuffer>): void {
     for (let written = 0; written < bytes.length;) {
       const rest = bytes.subarray(written);
-      const count = libc.pwrite(this.number, rest, rest.length, BigInt(offset + written));
+      const count = rareLibc().pwrite(this.number, rest, rest.length, BigInt(offset + written));
       if (count < 0) throw new SystemError(`write ${this.kind}`, errno());
       written += count;
     }

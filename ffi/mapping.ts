@@ -2,7 +2,7 @@
 
 import { SystemError } from "./errno.ts";
 import type { Fd } from "./fd.ts";
-import { errno, libc } from "./libc.ts";
+import { errno, libc, rareLibc } from "./libc.ts";
 
 const PROT_READ = 1;
 const PROT_WRITE = 2;
@@ -82,7 +82,7 @@ export class Mapping implements Disposable {
   mapAgain(address: bigint): void {
     // Moving none of a shared mapping's pages leaves it where it is, and makes another one (mremap(2)).
     const from = Deno.UnsafePointer.value(this.pointer()), flags = MREMAP_MAYMOVE | MREMAP_FIXED;
-    if (libc.mremap(from, 0n, BigInt(this.byteLength), flags, address) === MAP_FAILED) {
+    if (rareLibc().mremap(from, 0n, BigInt(this.byteLength), flags, address) === MAP_FAILED) {
       throw new SystemError(`map ${this.byteLength} bytes of shared memory again`, errno());
     }
   }

@@ -2,7 +2,7 @@
 
 import { Errno, SystemError } from "./errno.ts";
 import { Fd } from "./fd.ts";
-import { cstring, errno, libc } from "./libc.ts";
+import { cstring, errno, libc, rareLibc } from "./libc.ts";
 
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
@@ -85,17 +85,17 @@ export function objectExists(name: string): boolean {
 
 /** Whether there is a file of this path. */
 export function fileExists(path: string): boolean {
-  return libc.access(cstring(path), F_OK) === 0;
+  return rareLibc().access(cstring(path), F_OK) === 0;
 }
 
 /** Removes `/dev/shm/NAME`. Returns whether there was one. */
 export function unlinkNamed(name: string): boolean {
-  return libc.shm_unlink(cstring("/" + name)) === 0;
+  return rareLibc().shm_unlink(cstring("/" + name)) === 0;
 }
 
 /** Removes a file, such as the description of a split buffer. Returns whether there was one. */
 export function unlinkFile(path: string): boolean {
-  return libc.unlink(cstring(path)) === 0;
+  return rareLibc().unlink(cstring(path)) === 0;
 }
 
 /**
@@ -117,7 +117,7 @@ export function writeFile(path: string, bytes: Uint8Array<ArrayBuffer>, mode: nu
     const written = libc.write(fd.number, bytes, bytes.length);
     if (written < 0) throw new SystemError(`write ${draft}`, errno());
     if (written < bytes.length) throw new SystemError(`write ${draft}`, Errno.ENOSPC);
-    if (libc.rename(cstring(draft), cstring(path)) < 0) {
+    if (rareLibc().rename(cstring(draft), cstring(path)) < 0) {
       throw new SystemError(`rename ${draft} to ${path}`, errno());
     }
   } catch (error) {

@@ -2,7 +2,7 @@
 
 import { Errno, SystemError } from "./errno.ts";
 import { Fd } from "./fd.ts";
-import { cstring, errno, libc } from "./libc.ts";
+import { cstring, errno, libc, rareLibc } from "./libc.ts";
 
 const O_WRONLY = 1;
 const O_NONBLOCK = 0o4000;
@@ -20,7 +20,7 @@ const wordBytes = new Uint8Array(word.buffer);
  */
 export function createPacketPipe(): [read: Fd, write: Fd] {
   const numbers = new Int32Array(2);
-  if (libc.pipe2(new Uint8Array(numbers.buffer), O_DIRECT | O_NONBLOCK | O_CLOEXEC) < 0) {
+  if (rareLibc().pipe2(new Uint8Array(numbers.buffer), O_DIRECT | O_NONBLOCK | O_CLOEXEC) < 0) {
     throw new SystemError("create a pipe", errno());
   }
   return [Fd.adopt(numbers[0], "pipe (read end)"), Fd.adopt(numbers[1], "pipe (write end)")];

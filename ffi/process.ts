@@ -2,7 +2,7 @@
 
 import { Errno } from "./errno.ts";
 import { Fd } from "./fd.ts";
-import { cstring, errno, libc } from "./libc.ts";
+import { cstring, errno, libc, rareLibc } from "./libc.ts";
 import { pollSync } from "./poll.ts";
 
 const SYS_PIDFD_OPEN = 434;
@@ -52,14 +52,14 @@ function isPid(pid: number): boolean {
 }
 
 function mayBeSignalled(pid: number): boolean {
-  return libc.kill(pid, 0) === 0 || errno() === Errno.EPERM;
+  return rareLibc().kill(pid, 0) === 0 || errno() === Errno.EPERM;
 }
 
 const SIGKILL = 9;
 
 /** Ends a process. Returns false where this process may not, or there is none. */
 export function killProcess(pid: number): boolean {
-  return pid > 0 && libc.kill(pid, SIGKILL) === 0;
+  return pid > 0 && rareLibc().kill(pid, SIGKILL) === 0;
 }
 
 function readStart(pid: number): bigint {
@@ -96,6 +96,6 @@ export function gid(): number {
 /** The machine's name; `local` where the system gives none. */
 export function hostName(): string {
   const name = new Uint8Array(256);
-  if (libc.gethostname(name, name.length) < 0) return "local";
+  if (rareLibc().gethostname(name, name.length) < 0) return "local";
   return new TextDecoder().decode(name.subarray(0, name.indexOf(0))) || "local";
 }

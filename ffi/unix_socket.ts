@@ -2,7 +2,7 @@
 
 import { Errno, SystemError } from "./errno.ts";
 import { Fd } from "./fd.ts";
-import { errno, libc } from "./libc.ts";
+import { errno, libc, rareLibc } from "./libc.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -130,7 +130,7 @@ export function peerGroups(socket: Fd): number[] {
 export function socketPair(): [Fd, Fd] {
   const numbers = new Int32Array(2);
   const type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  if (libc.socketpair(AF_UNIX, type, 0, new Uint8Array(numbers.buffer)) < 0) {
+  if (rareLibc().socketpair(AF_UNIX, type, 0, new Uint8Array(numbers.buffer)) < 0) {
     throw new SystemError("create a socket pair", errno());
   }
   return [Fd.adopt(numbers[0], "socket"), Fd.adopt(numbers[1], "socket")];
