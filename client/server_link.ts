@@ -58,9 +58,11 @@ export interface LinkEvents {
 const IN_FLIGHT_MAX = 32;
 /** Requests that wait to be sent, at the most. */
 const WAITING_MAX = 65536;
-const RETRY_MS_MIN = 5;
+const RETRY_MS_MIN = 1;
 /** Trying costs some 10 µs, and whoever waits for a server wants it at once. */
 const RETRY_MS_MAX = 50;
+/** Slow: a client is late by no more than a tenth of the time that the server was away. */
+const RETRY_GROWTH = 1.1;
 
 /** Servers that may be killed inside an answer, one after the other, before what they send counts as nonsense. */
 const CUT_OFF_MAX = 3;
@@ -176,8 +178,12 @@ export class ServerLink {
 
   #retryLater(): void {
     this.#retryAt = this.#system.monotonicMs() + this.#retryMs;
-    this.#cancelRetry = this.#system.after(this.#retryMs, () => this.pump());
-    this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS_MAX);
+    this.#cancelRetry = this.#system.after(this.#retryMs, () => {
+      // A timer may be a fraction of a millisecond early.
+      this.#retryAt = 0;
+      this.pump();
+    });
+    this.#retryMs = Math.min(RETRY_GROWTH * this.#retryMs, RETRY_MS_MAX);
   }
 
   #greet(outcome: Answer | Error, server: ServerProcess): void {
