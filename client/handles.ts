@@ -149,6 +149,8 @@ export class Handles {
       this.#handles,
       ([handle, memory]) => [handle, memory === this.#memory] as const,
     );
+    // What is made anew may get an id that is claimed: that comes first.
+    wanted.sort(([, keepId], [, otherKeepsId]) => Number(otherKeepsId) - Number(keepId));
     const attachment: Attachment = { outstanding: wanted.length, recreated: new Set(), failed: [] };
     if (wanted.length === 0) this.attached(attachment);
     return [...removals, ...wanted.map(([handle, keepId]) => this.#attach(handle, keepId, attachment))];

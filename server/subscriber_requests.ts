@@ -104,7 +104,7 @@ function comeBack(
 ): Answer {
   const subscriber = channel?.subscribers.get(id);
   if (
-    subscriber === undefined ||
+    subscriber === undefined || !mayBeMeant(subscriber, request.requestToken) ||
     (subscriber.client !== client && !isOrphanOf(table.host, subscriber, client, request.requestToken))
   ) {
     throw requestError("INTERNAL", "Invalid user id");

@@ -367,6 +367,21 @@ dynastyTest(
   },
 );
 
+dynastyTest(
+  "a claim of an id that another subscriber of the client has got meanwhile is refused",
+  async (dynasty) => {
+    using client = await RawClient.connect(dynasty.socket);
+    const { subscriberId } = await client.createSubscriber("c", { requestToken: 5n });
+    assert.match(
+      (await client.createSubscriber("c", { subscriberId, requestToken: 6n })).error,
+      /Invalid user id/,
+    );
+    for (const requestToken of [5n, 0n]) {
+      assert.equal((await client.createSubscriber("c", { subscriberId, requestToken })).error, "");
+    }
+  },
+);
+
 // Whose an orphan is
 
 for (
