@@ -60,6 +60,9 @@ interface Link {
   cancelNextTurn: (() => void) | null;
 }
 
+/** As the reference says it. */
+const ACCEPTED = "Shadow accepted connection from server";
+
 /** A running shadow. */
 export class Shadow implements Disposable {
   readonly #options: Required<ShadowOptions>;
@@ -190,7 +193,9 @@ export class Shadow implements Disposable {
       );
       return;
     }
-    log.info("Shadow accepted connection from server");
+    // Where one has to ask, nearly all who come only look: a monitor, every few seconds.
+    if (door.onRequest) log.debug("Somebody asks ({peer})", { peer });
+    else log.info(ACCEPTED);
     this.counters.accepted++;
     const connection = new Connection(socket, { frameBytesMax: this.#options.frameBytesMax }, this.#system);
     const link: Link = { connection, door, peer, mayWrite, reading: false, cancelNextTurn: null };
@@ -389,6 +394,7 @@ export class Shadow implements Disposable {
       );
     }
     this.#writer = link;
+    if (link.door.onRequest) log.info(ACCEPTED);
   }
 
   #checkResumable({ position: at, generation }: ShadowResume): void {
@@ -410,8 +416,11 @@ export class Shadow implements Disposable {
     if (!this.#links.delete(link)) return;
     link.cancelNextTurn?.();
     const { failure } = link.connection;
-    if (failure === null) log.info("Server disconnected");
-    else {
+    if (failure === null) {
+      if (link.door.onRequest && link !== this.#writer) {
+        log.debug("Whoever asked is gone ({peer})", { peer: link.peer });
+      } else log.info("Server disconnected");
+    } else {
       const reason = failure instanceof ProtocolError ? failure.reason : "protocol";
       this.#refuse(reason, `Shadow receive failed: ${failure.message}`);
     }

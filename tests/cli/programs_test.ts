@@ -92,6 +92,17 @@ test("server and shadow stop in order when asked to, and the exit code is 0", as
   }
 });
 
+test("a shadow's log is quiet about those who only look", async () => {
+  const socket = uniqueSocket("shadow");
+  await using shadow = Program.deno("cli/shadow.ts", [`--socket=${socket}`]);
+  await shadow.line(/ Shadow listening on /);
+  for (const verb of ["inspect", "counters"]) {
+    assert.equal((await run("inspect", verb, `--socket=${socket}`)).code, 0, verb);
+  }
+  await shadow.kill("SIGTERM");
+  assert.deepEqual(shadow.lines.filter((line) => !line.endsWith(` Shadow listening on ${socket}`)), []);
+});
+
 test("a socket in use is an error with exit code 1", async () => {
   const socket = uniqueSocket("taken");
   await using _shadow = await startShadow(socket);
