@@ -143,3 +143,36 @@ scenario(
     shadow.process.stopped = false;
   },
 );
+
+scenario(
+  "a subscriber that is removed while it is claimed takes no other one with it that has its id by then",
+  { referenceShadows: [false] },
+  20_000,
+  async (run, world) => {
+    const { machine } = run;
+    await world.startClient(false);
+    const [client] = world.clients, [shadow] = world.shadows;
+    client.create(WISH);
+    await run.until(
+      "the shadow knows a publisher",
+      () => world.holders.length === 1 && client.handles.size === 1,
+    );
+    await machine.run(shadow.process, "hangs up", () => shadow.inside!.disconnect());
+    const wish = { ...WISH, kind: "subscriber" as const, channelName: "/b" };
+    client.create(wish);
+    await run.until("the client has what the shadow is not told of", () => client.handles.size === 2);
+    const [, claimed] = client.handles;
+    world.incarnation!.process.kill();
+    await world.startServer();
+    await run.until("the next server serves", () => world.server !== null);
+    const second = world.incarnation!.process;
+    const isClaimed = () =>
+      [...second.fds].some(({ file }) => file instanceof SocketFile && file.inboxBytes > 60);
+    await run.until("it is asked for both", isClaimed);
+    await machine.run(client.process, "wants another one and removes the one", () => {
+      client.create(wish);
+      client.remove(claimed);
+    });
+    await run.until("it has the other one", () => client.handles.size === 2);
+  },
+);
