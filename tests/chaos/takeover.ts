@@ -7,12 +7,14 @@
  */
 
 import assert from "node:assert/strict";
+import { flag, integer } from "../../cli/flags.ts";
+import { main, type Program as CommandLineProgram } from "../../cli/program.ts";
 import { Shadow } from "../../shadow/shadow.ts";
 import { buffersOf, sessionsOf, startServer, until, untilServed } from "../deployment.ts";
 import { Program, uniqueSocket } from "../program.ts";
 import { RawClient } from "../server/raw_client.ts";
 import { Traffic } from "../server/traffic.ts";
-import { Random } from "./random.ts";
+import { chosenSeed, Random, seedFlag } from "./random.ts";
 
 /** Makes a hand-over long enough to be hit in the middle. */
 const CHANNELS = 200;
@@ -236,8 +238,24 @@ function wordsOf(old: Program, next: Program): string {
   return `old:\n${old.lines.join("\n")}\nnew:\n${next.lines.join("\n")}`;
 }
 
-if (import.meta.main) {
-  const [rounds = "100", seed = String(Date.now() % 2 ** 31)] = Deno.args;
-  console.log(`seed ${seed}`);
-  console.log(JSON.stringify(await runTakeovers(Number(rounds), Number(seed), console.log)));
-}
+const flags = {
+  rounds: flag({ type: integer(1, 1_000_000), default: 100, description: "How many takeovers" }),
+  seed: seedFlag,
+};
+
+const program: CommandLineProgram<typeof flags> = {
+  name: "takeovers",
+  summary: "stops and kills servers at random while one takes over from another, and checks who serves",
+  flags,
+  examples: [{ command: "deno task takeovers --rounds 1000 --seed 1", what: "a long run" }],
+  exitCodes: { 0: "everything held", 1: "something did not" },
+  usageCode: 1,
+  async run({ rounds, seed }) {
+    const chosen = chosenSeed(seed);
+    console.log(`seed ${chosen}`);
+    console.log(JSON.stringify(await runTakeovers(rounds, chosen, console.log)));
+    return 0;
+  },
+};
+
+if (import.meta.main) await main(program, Deno.args);

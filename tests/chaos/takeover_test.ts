@@ -1,7 +1,7 @@
 import { mayRun } from "../program.ts";
 import { runTakeovers } from "./takeover.ts";
 
-/** In CI, which has two cores and ten minutes; `deno run -A tests/chaos/takeover.ts ROUNDS SEED` takes any number. */
+/** In CI, which has two cores and ten minutes; `deno task takeovers` takes any number, from any seed. */
 const ROUNDS = 5;
 
 Deno.test({
