@@ -5,6 +5,7 @@ import { getLogger } from "@logtape/logtape";
 import { ShadowCreateChannelSchema } from "../proto/subspace.ts";
 import { uid } from "../ffi/process.ts";
 import { operatingSystem, type System } from "../ffi/system.ts";
+import { arena } from "../shm/arena.ts";
 import { AccessPolicy, type AccessRules } from "../wire/access.ts";
 import { type ChannelRecord, closeChannel, closeDump, type StateDump } from "../wire/state_dump.ts";
 import { ChannelTable } from "./channel_table.ts";
@@ -64,13 +65,14 @@ export async function startWithShadows(
   system: System = operatingSystem,
 ): Promise<Start> {
   const links = linksTo(names, patience, system);
-  const offers = await Promise.all(links.map((link) => link.open()));
+  const offers = await Promise.all(links.map((link) => link.open(false, links.length === 1)));
   const candidates = links.flatMap((link, i): FoundShadow[] => {
     const offer = offers[i];
     return offer === null ? [] : [{ link, offer, label: link.label, position: offer.position }];
   });
   const withState = candidates.filter(({ offer }) => offer.sessionId !== 0n);
   try {
+    arena(); // Made while the shadow says what it has.
     const { table, whole } = await recoverFromFreshest(withState, names, host);
     const newest = withState.reduce(
       (most, { position }) => most > position.generation ? most : position.generation,

@@ -53,6 +53,8 @@ export interface Offer {
   readonly resumable: boolean;
   /** Its state, where it was sent unasked. */
   readonly dump: StateDump | null;
+  /** Whether it was asked for its state. */
+  readonly asked?: boolean;
   /** Whether the server was recovered from it, and has just what it has. */
   readonly agrees?: boolean;
   /** Whether another server wrote over this connection until now, all that there was. */
@@ -118,8 +120,12 @@ export class ShadowLink implements ShadowStatus {
     return this.#history === null ? 0 : this.#history.journal.end - this.#cursor;
   }
 
-  /** Connects, and hears what the shadow has. Returns null where that fails, and logs why unless `quiet`. */
-  async open(quiet = false): Promise<Offer | null> {
+  /**
+   * Connects, and hears what the shadow has. Returns null where that fails, and logs why unless `quiet`.
+   *
+   * @param wanted Whether its state, if it has any, is taken from nowhere else: then it is asked for at once.
+   */
+  async open(quiet = false, wanted = false): Promise<Offer | null> {
     const deadline = this.system.monotonicMs() + this.#patience.dumpMs;
     const { label } = this;
     const warn = (what: string, error: unknown) => {
@@ -137,8 +143,10 @@ export class ShadowLink implements ShadowStatus {
     const cancelLimit = this.#limit(connection);
     try {
       const heard = await hear(connection, resumable);
+      const asked = wanted && resumable && heard.sessionId !== 0n;
+      if (asked) askForState(connection);
       if (!quiet) sayReceived(heard.sessionId, heard.numChannels);
-      return { connection, resumable, ...heard };
+      return { connection, resumable, asked, ...heard };
     } catch (error) {
       connection.close();
       return warn("Failed to receive state dump from", error);
@@ -148,11 +156,11 @@ export class ShadowLink implements ShadowStatus {
   }
 
   /** Takes the state that an offer is about; the caller owns it. */
-  async take({ connection, dump }: Offer): Promise<StateDump> {
+  async take({ connection, dump, asked }: Offer): Promise<StateDump> {
     if (dump !== null) return dump;
     const cancelLimit = this.#limit(connection);
     try {
-      sendEvent(connection, { event: { case: "requestState", value: { bundles: true } } });
+      if (!asked) askForState(connection);
       return await receiveBundledDump(connection);
     } finally {
       cancelLimit();
@@ -439,6 +447,10 @@ export class ShadowLink implements ShadowStatus {
     connection.close();
     this.#wakeUp();
   }
+}
+
+function askForState(connection: Connection): void {
+  sendEvent(connection, { event: { case: "requestState", value: { bundles: true } } });
 }
 
 /** What a shadow has: ours say where they are, the reference's send everything at once. */
