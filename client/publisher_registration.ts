@@ -253,7 +253,8 @@ export class PublisherRegistration {
   #setTrigger(trigger: Fd, { blocks, publisherId }: AttachedPublisher): void {
     const flag = new SleepFlag(blocks, "publishers", publisherId);
     if (this.#waiter !== null) return this.#waiter.replace(trigger, flag);
-    this.#waiter = new Waiter(this.#control, trigger, flag, () => this.#ready(), RECHECK_MS);
+    const condition = { holds: () => this.#ready(), mayHold: () => this.#attached?.end.hasVacancy ?? false };
+    this.#waiter = new Waiter(this.#control, trigger, flag, condition, RECHECK_MS);
   }
 
   #ready(): boolean {

@@ -250,7 +250,10 @@ export class SubscriberRegistration<Value> {
   #setTrigger(trigger: Fd, { blocks, subscriberId }: AttachedSubscriber<Value>): void {
     const flag = new SleepFlag(blocks, "subscribers", subscriberId);
     if (this.#waiter !== null) return this.#waiter.replace(trigger, flag);
-    this.#waiter = new Waiter(this.#control, trigger, flag, () => this.#ready());
+    this.#waiter = new Waiter(this.#control, trigger, flag, {
+      holds: () => this.#ready(),
+      mayHold: () => this.#attached?.end?.hasNews ?? false,
+    });
   }
 
   #ready(): boolean {

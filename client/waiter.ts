@@ -29,16 +29,28 @@ const BREATH_EVERY = 256;
 const DISCONNECTED_POLL_MS = 5;
 
 /**
- * Before it sleeps, a wait looks again for so long: about what falling asleep and being woken takes. Only as long as
- * that mostly pays; while it does not, one wait of so many tries.
+ * Before it sleeps, a wait looks again for so long: about what being woken by another CPU takes. Two sides that hand each
+ * other less work than that would else sleep by turns, each as long as the other takes to wake up. Only as long as it
+ * mostly pays; while it does not, one wait of so many tries, and of more and more.
  */
-const SPIN_MS = 0.005;
-const LOOKS_PER_CLOCK = 8;
+const SPIN_MS = 0.05;
 const SPIN_CREDIT_MAX = 8;
 const SPIN_PROBE_EVERY = 128;
+const SPIN_PROBE_EVERY_MAX = 8192;
 
 /** Longer times make timers run out at once. */
 const TIMER_MS_MAX = 0x7fff_ffff;
+
+/** What is waited for. */
+export interface Condition {
+  /** Whether it holds. What it throws ends the waits. */
+  holds(): boolean;
+  /**
+   * Whether it is worth looking whether it holds: to be asked again and again, and so without writing to what others
+   * write to. May be wrong: it is looked before a sleep whatever it says.
+   */
+  mayHold(): boolean;
+}
 
 interface Pending {
   /** By the monotonic clock, in milliseconds. */
@@ -54,7 +66,7 @@ interface Pending {
  */
 export class Waiter {
   readonly #control: Control;
-  readonly #ready: () => boolean;
+  readonly #condition: Condition;
   readonly #recheckMs: number;
   #fd: Fd;
   #flag: SleepFlag;
@@ -70,19 +82,21 @@ export class Waiter {
   #quickWaits = 0;
   /** Grows with each wait that was over before it slept. */
   #spinCredit = SPIN_CREDIT_MAX;
-  #waits = 0;
+  /** Waits until the next try, while there is no credit; and how many it was the last time. */
+  #waitsToProbe = SPIN_PROBE_EVERY;
+  #probeEvery = SPIN_PROBE_EVERY;
 
   /**
    * @param fd The trigger; owned from now on.
    * @param flag By which others know whether the trigger has to be pulled.
-   * @param ready The condition. What it throws ends the waits.
+   * @param condition What is waited for.
    * @param recheckMs How often to look without a trigger, for conditions that nobody may announce.
    */
-  constructor(control: Control, fd: Fd, flag: SleepFlag, ready: () => boolean, recheckMs = Infinity) {
+  constructor(control: Control, fd: Fd, flag: SleepFlag, condition: Condition, recheckMs = Infinity) {
     this.#control = control;
     this.#fd = fd;
     this.#flag = flag;
-    this.#ready = ready;
+    this.#condition = condition;
     this.#recheckMs = recheckMs;
   }
 
@@ -136,7 +150,7 @@ export class Waiter {
   wait({ timeoutMs = Infinity, fd, signal }: WaitOptions = {}): Promise<boolean> {
     return new Promise<boolean>((resolve, reject) => {
       signal?.throwIfAborted();
-      if (this.#ready() || this.#spin()) {
+      if (this.#condition.holds() || this.#spin()) {
         if (++this.#quickWaits % BREATH_EVERY !== 0) return resolve(true);
         return this.breathe().then(() => resolve(true));
       }
@@ -200,7 +214,7 @@ export class Waiter {
 
   /** Waits on this thread; timers and promises rest. Returns whether the condition holds. */
   waitSync({ timeoutMs = Infinity, fd }: SyncWaitOptions): boolean {
-    if (this.#ready() || this.#spin()) return true;
+    if (this.#condition.holds() || this.#spin()) return true;
     const deadline = timeoutMs === Infinity ? Infinity : monotonicMs() + timeoutMs;
     for (let left = timeoutMs, ended = false; left > 0; left = deadline - monotonicMs()) {
       if (!this.#fallAsleep()) return true;
@@ -212,7 +226,7 @@ export class Waiter {
       );
       ended = this.#sleep(most, fd);
     }
-    const ready = this.#ready();
+    const ready = this.#condition.holds();
     this.#flag.wakeUp();
     return ready;
   }
@@ -225,7 +239,7 @@ export class Waiter {
     while (true) {
       const flag = this.#flag;
       flag.fallAsleep();
-      if (this.#ready()) {
+      if (this.#condition.holds()) {
         this.#flag.wakeUp();
         return false;
       }
@@ -235,17 +249,20 @@ export class Waiter {
 
   /** Looks again and again for a moment. Returns whether the condition holds. */
   #spin(): boolean {
-    if (this.#spinCredit === 0 && ++this.#waits % SPIN_PROBE_EVERY !== 0) return false;
-    const end = monotonicMs() + SPIN_MS;
+    if (this.#spinCredit === 0 && --this.#waitsToProbe > 0) return false;
+    const end = monotonicMs() + SPIN_MS, condition = this.#condition;
     do {
-      for (let i = 0; i < LOOKS_PER_CLOCK; i++) {
-        if (!this.#ready()) continue;
-        this.#spinCredit = Math.min(this.#spinCredit + 2, SPIN_CREDIT_MAX);
-        return true;
-      }
+      if (condition.mayHold() && condition.holds()) return this.#noteSpin(true);
     } while (monotonicMs() < end);
-    this.#spinCredit = Math.max(this.#spinCredit - 1, 0);
-    return false;
+    return this.#noteSpin(false);
+  }
+
+  #noteSpin(paid: boolean): boolean {
+    if (paid) this.#probeEvery = SPIN_PROBE_EVERY;
+    else if (this.#spinCredit === 0) this.#probeEvery = Math.min(2 * this.#probeEvery, SPIN_PROBE_EVERY_MAX);
+    this.#waitsToProbe = this.#probeEvery;
+    this.#spinCredit = Math.max(0, Math.min(this.#spinCredit + (paid ? 2 : -1), SPIN_CREDIT_MAX));
+    return paid;
   }
 
   /**

@@ -5,6 +5,7 @@ export interface CoreExports {
   claimUnreliable(publisher: number): number;
   claimReliable(publisher: number, withoutSubscribers: number): number;
   endDoubts(publisher: number): void;
+  hasVacancy(publisher: number): number;
   assignBuffer(publisher: number, slotAddress: number): void;
   beginPublish(publisher: number, size: number, activation: number): void;
   endPublish(publisher: number, size: number, activation: number): void;
@@ -18,6 +19,7 @@ export interface CoreExports {
   skipEntry(subscriber: number): void;
   release(subscriber: number, slotId: number): number;
   mayHaveUnread(subscriber: number): number;
+  hasNews(subscriber: number): number;
 
   fallAsleep(bell: number, id: number): void;
   wakeUp(bell: number, id: number): void;

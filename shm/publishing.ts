@@ -166,6 +166,11 @@ export class PublishingEnd implements Disposable {
     return view.getBigUint64(time, true) * 1_000_000_000n + view.getBigUint64(time + 8, true);
   }
 
+  /** Whether there are slots that everybody has released: all but for nothing, and touches nothing else. */
+  get hasVacancy(): boolean {
+    return this.#core.hasVacancy(this.#struct) !== 0;
+  }
+
   /** Retirement notifications that a pipe has no room for as yet. */
   get unsentRetirements(): number {
     return this.#retirement.unsent;

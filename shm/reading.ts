@@ -212,6 +212,11 @@ export class ReadingEnd implements Disposable {
     return unread;
   }
 
+  /** Whether anything was published since the last look: all but for nothing, and touches nothing else. */
+  get hasNews(): boolean {
+    return this.#core.hasNews(this.#struct) !== 0;
+  }
+
   /** Has buffers looked for again, that could not be had. */
   lookForBuffers(): void {
     this.#stuckAt = -1;

@@ -192,6 +192,13 @@ export function claimReliable(publisher: u32, withoutSubscribers: u32): i32 {
   return OUTCOME_NONE;
 }
 
+// Whether there are slots that everybody has released. A publisher that gets none looks at this again and again: at one
+// word where there are up to 64 slots, and not at what those write who are to release some.
+export function hasVacancy(publisher: u32): bool {
+  const channel = load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL);
+  return !isEmpty(load<u32>(channel, CHANNEL_STRUCT_RETIRED), load<u32>(channel, CHANNEL_STRUCT_SLOT_WORDS));
+}
+
 // The refs word by which the candidate was judged.
 let lastRefs: u64 = 0;
 

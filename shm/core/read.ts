@@ -430,6 +430,12 @@ function countRelease(subscriber: u32): u32 {
   return RELEASE_RELEASED | RELEASE_STARVED;
 }
 
+// Whether anything was published since the last snapshot.
+export function hasNews(subscriber: u32): bool {
+  const total = ccbOf(load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL)) + CCB_TOTAL_MESSAGES;
+  return load<u64>(subscriber, SUBSCRIBER_STRUCT_STAMP) != atomic.load<u64>(total);
+}
+
 // Whether there is a message that a read would find, unless it disappears before. Lets activations go on the way.
 export function mayHaveUnread(subscriber: u32): bool {
   const total = ccbOf(load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL)) + CCB_TOTAL_MESSAGES;

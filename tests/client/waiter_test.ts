@@ -13,7 +13,10 @@ Deno.test("a trigger may come back under a number that it had before", () =>
     using trigger = createEventFd();
     const control = { connected: true, socket: null, pump() {} } as unknown as Control;
     const flag = new SleepFlag({ doorbell: () => 0 } as unknown as ControlBlocks, "subscribers", 0);
-    const waiter = new Waiter(control, trigger.duplicate(), flag, () => false);
+    const waiter = new Waiter(control, trigger.duplicate(), flag, {
+      holds: () => false,
+      mayHold: () => true,
+    });
     for (let i = 0; i < 3; i++) {
       waiter.waitSync({ timeoutMs: 1 });
       waiter.replace(trigger.duplicate(), flag);
