@@ -8,7 +8,8 @@ export interface CoreExports {
   hasVacancy(publisher: number): number;
   assignBuffer(publisher: number, slotAddress: number): void;
   beginPublish(publisher: number, size: number, activation: number): void;
-  endPublish(publisher: number, size: number, activation: number): void;
+  /** The first subscriber to be woken, or -1. */
+  endPublish(publisher: number, size: number, activation: number): number;
   abandonSlot(publisher: number): void;
   reclaim(publisher: number, slotId: number): number;
   retire(publisher: number, slotId: number): void;

@@ -51,7 +51,8 @@ export class SleepFlag {
 /** The waking side. */
 export class Ringer implements Disposable {
   readonly #core = arena().core;
-  readonly #struct: number;
+  /** Address of the core's `RingerStruct`. */
+  readonly struct: number;
   readonly #hasBell: boolean;
   /** Written to every time. */
   #always: readonly number[] = [];
@@ -62,16 +63,16 @@ export class Ringer implements Disposable {
   constructor(blocks: ControlBlocks, kind: SleeperKind) {
     const bell = blocks.doorbell(kind);
     this.#hasBell = bell !== 0;
-    this.#struct = arena().allocate(RingerStruct.bytes);
-    arena().u32[(this.#struct + RingerStruct.bell) >>> 2] = bell;
+    this.struct = arena().allocate(RingerStruct.bytes);
+    arena().u32[(this.struct + RingerStruct.bell) >>> 2] = bell;
   }
 
   /** Replaces those who can be woken. Whoever is new must be signalled once: what happened before was not for it. */
   setTriggers(triggers: readonly Trigger[]): void {
     const always: number[] = [], sleepers: number[] = [];
     const known = arena().u8.subarray(
-      this.#struct + RingerStruct.known,
-      this.#struct + RingerStruct.known + Limit.users / 8,
+      this.struct + RingerStruct.known,
+      this.struct + RingerStruct.known + Limit.users / 8,
     );
     known.fill(0);
     for (const { fdNumber, sleeperId } of triggers) {
@@ -88,18 +89,27 @@ export class Ringer implements Disposable {
 
   /** Wakes everybody, after what they wait for has become visible. */
   ring(): void {
+    this.ringFrom(this.#core.beginRinging(this.struct));
+  }
+
+  /** As `ring`, where the core has begun: it has found this sleeper, or none (-1). */
+  ringFrom(first: number): void {
     const always = this.#always;
     for (let i = 0; i < always.length; i++) signal(always[i]);
-    this.ringSleepers();
+    if (first >= 0) this.#wake(first);
   }
 
   /** Wakes those who say that they sleep. */
   ringSleepers(): void {
-    let id = this.#core.beginRinging(this.#struct);
-    for (; id >= 0; id = this.#core.goOnRinging(this.#struct)) signal(this.#sleepers[id]);
+    const first = this.#core.beginRinging(this.struct);
+    if (first >= 0) this.#wake(first);
+  }
+
+  #wake(first: number): void {
+    for (let id = first; id >= 0; id = this.#core.goOnRinging(this.struct)) signal(this.#sleepers[id]);
   }
 
   [Symbol.dispose](): void {
-    arena().free(this.#struct, RingerStruct.bytes);
+    arena().free(this.struct, RingerStruct.bytes);
   }
 }

@@ -532,8 +532,8 @@ export class PublishingEnd implements Disposable {
       if (this.#checksum !== null) this.#sum(this.#checksum, target, byteLength);
     } finally {
       // Whatever the user's function throws: a message that has its number must go out.
-      this.#core.endPublish(this.#struct, byteLength, activation);
-      if (this.#autoFlush) this.#ringer.ring();
+      const sleeper = this.#core.endPublish(this.#struct, byteLength, activation);
+      if (this.#autoFlush) this.#ringer.ringFrom(sleeper);
       else this.#unflushed = true;
     }
     this.#noteForcedReuse();
@@ -601,6 +601,7 @@ export class PublishingEnd implements Disposable {
     set(PublisherStruct.tunnel, tunnel ? 1 : 0);
     set(PublisherStruct.preferRetired, preferRetiredSlots ? 1 : 0);
     set(PublisherStruct.numBuffers, this.#buffers.count);
+    set(PublisherStruct.ringer, this.#autoFlush ? this.#ringer.struct : 0);
     const prefix = this.#struct + PublisherStruct.prefix;
     view.setUint16(prefix + Prefix.checksumBytes, checksumBytes, true);
     view.setUint16(prefix + Prefix.metadataBytes, metadataBytes, true);

@@ -44,7 +44,7 @@ export const RingerStruct = {
 
 /** A publisher. */
 export const PublisherStruct = {
-  bytes: 576,
+  bytes: 640,
   channel: 0,
   id: 4,
   /** i32. */
@@ -96,6 +96,8 @@ export const PublisherStruct = {
   /** Whether it got no slot only because of subscribers that it does not trust. */
   doubts: 568,
   epochNumSubs: 572,
+  /** Address of what wakes the subscribers after each publication; 0: nothing does. */
+  ringer: 576,
 } as const;
 
 /** A subscriber. */
@@ -110,6 +112,8 @@ export const SubscriberStruct = {
   /** There are messages of virtual channels, as this is a multiplexer's subscriber. */
   multiplexed: 20,
   detectDrops: 136,
+  /** Whether there may be messages still to come that were numbered before the one read last. */
+  mayBeLate: 156,
   /** Unread messages that it keeps at the most: older ones are dropped. 0: all. */
   backlog: 152,
   /** Whether all publications begun before the snapshot were complete: what it lacks is lost. */

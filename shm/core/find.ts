@@ -18,6 +18,7 @@ import {
   SUBSCRIBER_STRUCT_COUNT,
   SUBSCRIBER_STRUCT_CURSOR,
   SUBSCRIBER_STRUCT_ID,
+  SUBSCRIBER_STRUCT_SETTLED,
   SUBSCRIBER_STRUCT_SNAPSHOT,
   SUBSCRIBER_STRUCT_SNAPSHOT_VALID,
   SUBSCRIBER_STRUCT_VCHAN,
@@ -39,6 +40,7 @@ export function find(subscriber: u32, low: u32, high: u32): i32 {
     // The entry takes the place of the snapshot, which may list this very message.
     const entry = load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT);
     store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_SNAPSHOT_VALID);
+    store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_SETTLED);
     store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_COUNT);
     store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_CURSOR);
     store<u64>(entry, ordinal, SNAPSHOT_ENTRY_ORDINAL);

@@ -14,6 +14,7 @@ import {
   withdraw,
 } from "./channel";
 import { claimUnreliable } from "./claim";
+import { beginRinging } from "./doorbell";
 import {
   BITSET_ID_WORDS,
   BITSET_WORDS,
@@ -40,6 +41,7 @@ import {
   PUBLISHER_STRUCT_PREFIX,
   PUBLISHER_STRUCT_REFUSED,
   PUBLISHER_STRUCT_RELIABLE,
+  PUBLISHER_STRUCT_RINGER,
   PUBLISHER_STRUCT_SLOT,
   PUBLISHER_STRUCT_SLOT_ID,
   PUBLISHER_STRUCT_TIME,
@@ -85,24 +87,27 @@ export function beginPublish(publisher: u32, size: u32, activation: u32): void {
 }
 
 // Second half: hands the message to the subscribers, and takes the next slot where the publisher is unreliable.
-// Each subscriber's bit is set before total_messages grows: subscribers rely on that.
-export function endPublish(publisher: u32, size: u32, activation: u32): void {
+// Each subscriber's bit is set before total_messages grows: subscribers rely on that. They look there again and again, so
+// what nobody waits for comes later. Returns the first subscriber to be woken, as `beginRinging` does; -1 without a ringer.
+export function endPublish(publisher: u32, size: u32, activation: u32): i32 {
   const channel = load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL), slot = load<u32>(publisher, PUBLISHER_STRUCT_SLOT);
   const vchan = load<i32>(publisher, PUBLISHER_STRUCT_VCHAN), ccb = ccbOf(channel);
   const ordinal = load<u64>(publisher, PUBLISHER_STRUCT_ORDINAL);
   atomic.store<u64>(slot, buildRefs(ordinal, vchan));
   const refused = announce(publisher, channel, vchan, ordinal);
   markAnnounced(channel, slot, ordinal);
+  atomic.add<u64>(ccb, 1, CCB_TOTAL_MESSAGES);
   if (!activation) {
     atomic.add<u64>(ccb, size, CCB_TOTAL_BYTES);
     if (atomic.load<u32>(ccb, CCB_MAX_MESSAGE_SIZE) < size) store<u32>(ccb, size, CCB_MAX_MESSAGE_SIZE);
   }
-  atomic.add<u64>(ccb, 1, CCB_TOTAL_MESSAGES);
   if (refused) reportRefused(publisher, channel, refused);
   leaveQueues(activeOf(publisher, channel));
 
   if (load<u32>(publisher, PUBLISHER_STRUCT_RELIABLE)) store<u32>(publisher, 0, PUBLISHER_STRUCT_SLOT);
   else claimUnreliable(publisher);
+  const ringer = load<u32>(publisher, PUBLISHER_STRUCT_RINGER);
+  return ringer ? beginRinging(ringer) : -1;
 }
 
 // The publisher's count of publications at work.

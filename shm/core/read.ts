@@ -60,6 +60,7 @@ import {
   SUBSCRIBER_STRUCT_LOST,
   SUBSCRIBER_STRUCT_MADE_ROOM,
   SUBSCRIBER_STRUCT_MAX_ACTIVE,
+  SUBSCRIBER_STRUCT_MAY_BE_LATE,
   SUBSCRIBER_STRUCT_MESSAGE_SIZE,
   SUBSCRIBER_STRUCT_MESSAGE_VCHAN,
   SUBSCRIBER_STRUCT_MISSING,
@@ -128,21 +129,29 @@ function populate(subscriber: u32): void {
 // Lists the unread messages, oldest first. Of a single channel, by ordinal; of a multiplexer, whose channels count
 // for themselves, by time.
 //
-// A message that is published meanwhile must not be listed without those published before it. On a single channel
-// the ones numbered after the beginning are left out; on a multiplexer it is tried again.
+// A message that is published meanwhile must not be listed without those published before it. On a single channel there
+// is none before it where the list goes on without a gap from the message read last, before which there is none any more;
+// else the ones numbered after the beginning are left out. (The first is the quicker: each publisher begins with writing
+// the number that the other has to look at.) On a multiplexer it is tried again.
 function collect(subscriber: u32): void {
   const channel = load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL), ccb = ccbOf(channel);
   const multiplexed = load<u32>(subscriber, SUBSCRIBER_STRUCT_MULTIPLEXED) != 0;
-  const alone = !multiplexed && load<i32>(subscriber, SUBSCRIBER_STRUCT_VCHAN) == -1;
-  let stamp: u64 = 0, end: u64 = 0, settled = false, tries: u32 = 0;
-  do {
+  const vchan = load<i32>(subscriber, SUBSCRIBER_STRUCT_VCHAN), alone = !multiplexed && vchan == -1;
+  let stamp: u64 = 0, settled = false, tries: u32 = 0;
+  if (alone && !load<u32>(subscriber, SUBSCRIBER_STRUCT_MAY_BE_LATE)) {
     stamp = atomic.load<u64>(ccb, CCB_TOTAL_MESSAGES);
-    end = atomic.load<u64>(ccb + (<u32> (load<i32>(subscriber, SUBSCRIBER_STRUCT_VCHAN) + 1) << 3), CCB_ORDINALS);
-    settled = (alone && end - 1 == stamp) ||
-      (load<u32>(subscriber, SUBSCRIBER_STRUCT_MISSING) != 0 && nobodyPublishes(channel, NO_USER));
-    listUnread(subscriber, channel, multiplexed, end);
-    if (<bool> load<u32>(subscriber, SUBSCRIBER_STRUCT_MULTIPLEXED) != multiplexed) return collect(subscriber);
-  } while (multiplexed && ++tries < MAX_TRIES && atomic.load<u64>(ccb, CCB_TOTAL_MESSAGES) != stamp);
+    settled = listUnread(subscriber, channel, false, u64.MAX_VALUE, load<u64>(lastOrdinalAt(subscriber, -1)) + 1);
+  }
+  if (!settled) {
+    do {
+      stamp = atomic.load<u64>(ccb, CCB_TOTAL_MESSAGES);
+      const end = atomic.load<u64>(ccb + (<u32> (vchan + 1) << 3), CCB_ORDINALS), complete = alone && end - 1 == stamp;
+      if (complete) store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_MAY_BE_LATE);
+      settled = complete || (load<u32>(subscriber, SUBSCRIBER_STRUCT_MISSING) != 0 && nobodyPublishes(channel, NO_USER));
+      listUnread(subscriber, channel, multiplexed, end, 0);
+    } while (multiplexed && ++tries < MAX_TRIES && atomic.load<u64>(ccb, CCB_TOTAL_MESSAGES) != stamp);
+  }
+  if (<bool> load<u32>(subscriber, SUBSCRIBER_STRUCT_MULTIPLEXED) != multiplexed) return collect(subscriber);
   if (settled) giveUpMissing(subscriber, ccb);
   store<u32>(subscriber, settled ? 1 : 0, SUBSCRIBER_STRUCT_SETTLED);
   store<u64>(subscriber, stamp, SUBSCRIBER_STRUCT_STAMP);
@@ -150,39 +159,46 @@ function collect(subscriber: u32): void {
   store<u32>(subscriber, 0, SUBSCRIBER_STRUCT_CURSOR);
 }
 
-function listUnread(subscriber: u32, channel: u32, multiplexed: bool, end: u64): void {
+// Returns whether it lists all ordinals from `next` on up to the last one, or nothing.
+function listUnread(subscriber: u32, channel: u32, multiplexed: bool, end: u64, next: u64): bool {
   const bits = ownBits(subscriber), numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);
   const vchan = load<i32>(subscriber, SUBSCRIBER_STRUCT_VCHAN);
   const snapshot = load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT);
   let entry = snapshot, sorted = true, previous: u64 = 0, first: u64 = u64.MAX_VALUE, last: u64 = 0;
-  for (let id = nextSet(bits, numSlots, 0); id >= 0; id = nextSet(bits, numSlots, id + 1)) {
-    const slot = slotAt(channel, id), ordinal = load<u64>(slot, SLOT_ORDINAL);
-    const messageVchan = <i32> load<i16>(slot, SLOT_VCHAN);
-    if (ordinal == 0 || load<i16>(slot, SLOT_BUFFER_INDEX) == -1) continue;
-    if (messageVchan < -1 || messageVchan > 1022 || !vchansMatch(messageVchan, vchan)) continue;
-    if (messageVchan == vchan && !multiplexed && ordinal >= end) continue;
-    if (messageVchan != -1 && vchan == -1) store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MULTIPLEXED);
-    if ((load<u64>(deliveredAt(subscriber, id)) & ~AGAIN) == messageKey(ordinal, messageVchan)) {
-      forget(subscriber, channel, bits, id, ordinal, messageVchan);
-      continue;
+  for (let start: u32 = 0; start < numSlots; start += 64) {
+    for (let word = atomic.load<u64>(wordOf(bits, start)); word; word &= word - 1) {
+      const id = start + <u32> ctz(word);
+      if (id >= numSlots) break;
+      const slot = slotAt(channel, id), ordinal = atomic.load<u64>(slot, SLOT_ORDINAL);
+      const messageVchan = <i32> load<i16>(slot, SLOT_VCHAN);
+      // Owned: it has its number, and is published later. The bit is of an earlier message.
+      if (ordinal == 0 || load<i16>(slot, SLOT_BUFFER_INDEX) == -1 || (atomic.load<u64>(slot) & OWNED)) continue;
+      if (messageVchan < -1 || messageVchan > 1022 || !vchansMatch(messageVchan, vchan)) continue;
+      if (messageVchan == vchan && !multiplexed && ordinal >= end) continue;
+      if (messageVchan != -1 && vchan == -1) store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MULTIPLEXED);
+      if ((load<u64>(deliveredAt(subscriber, id)) & ~AGAIN) == messageKey(ordinal, messageVchan)) {
+        forget(subscriber, channel, bits, id, ordinal, messageVchan);
+        continue;
+      }
+      const key = multiplexed ? load<u64>(slot, SLOT_TIMESTAMP) : ordinal;
+      store<u64>(entry, key, SNAPSHOT_ENTRY_KEY);
+      store<u64>(entry, ordinal, SNAPSHOT_ENTRY_ORDINAL);
+      store<u32>(entry, id, SNAPSHOT_ENTRY_SLOT);
+      store<i32>(entry, messageVchan, SNAPSHOT_ENTRY_VCHAN);
+      entry += SNAPSHOT_ENTRY_BYTES;
+      if (key < previous) sorted = false;
+      previous = key;
+      first = min(first, ordinal);
+      last = max(last, ordinal);
     }
-    const key = multiplexed ? load<u64>(slot, SLOT_TIMESTAMP) : ordinal;
-    store<u64>(entry, key, SNAPSHOT_ENTRY_KEY);
-    store<u64>(entry, ordinal, SNAPSHOT_ENTRY_ORDINAL);
-    store<u32>(entry, id, SNAPSHOT_ENTRY_SLOT);
-    store<i32>(entry, messageVchan, SNAPSHOT_ENTRY_VCHAN);
-    entry += SNAPSHOT_ENTRY_BYTES;
-    if (key < previous) sorted = false;
-    previous = key;
-    first = min(first, ordinal);
-    last = max(last, ordinal);
   }
-  const count = (entry - snapshot) / SNAPSHOT_ENTRY_BYTES;
+  const count = (entry - snapshot) / SNAPSHOT_ENTRY_BYTES, whole = last - first + 1 == count;
   if (!sorted) sortSnapshot(snapshot, count);
   store<u32>(subscriber, count, SUBSCRIBER_STRUCT_COUNT);
   // Who keeps the newest only must see all that there is each time.
-  const gapless = !multiplexed && count && last - first + 1 == count && !load<u32>(subscriber, SUBSCRIBER_STRUCT_BACKLOG);
+  const gapless = !multiplexed && whole && count && !load<u32>(subscriber, SUBSCRIBER_STRUCT_BACKLOG);
   store<u32>(subscriber, gapless ? 1 : 0, SUBSCRIBER_STRUCT_GAPLESS);
+  return count == 0 || (whole && first == next);
 }
 
 // A message that was delivered, and whose bit a slow publisher set afterwards: clears it, or reliable publishers
@@ -303,14 +319,28 @@ function pinExactly(channel: u32, slot: u32, id: u32, reliable: u32, ordinal: u6
 // Notes that a message, which is pinned, is read.
 @inline
 function claim(subscriber: u32, bits: u32, slot: u32, id: u32, ordinal: u64, vchan: i32): void {
+  noteRead(subscriber, bits, id, ordinal, vchan);
+  const seen = seenBy(subscriber);
+  if ((atomic.load<u32>(slot, SLOT_FLAGS) & seen) != seen) atomic.or<u32>(slot, seen, SLOT_FLAGS);
+}
+
+@inline
+function noteRead(subscriber: u32, bits: u32, id: u32, ordinal: u64, vchan: i32): void {
   atomic.and<u64>(wordOf(bits, id), ~maskOf(id));
   const delivered = deliveredAt(subscriber, id), key = messageKey(ordinal, vchan);
   store<u64>(delivered, (load<u64>(delivered) & ~AGAIN) == key ? key | AGAIN : key);
-  const last = lastOrdinalAt(subscriber, vchan);
-  if (load<u64>(last) < ordinal) store<u64>(last, ordinal);
+  const last = lastOrdinalAt(subscriber, vchan), before = load<u64>(last);
+  if (before >= ordinal) return;
+  store<u64>(last, ordinal);
+  if (ordinal != before + 1 && !load<u32>(subscriber, SUBSCRIBER_STRUCT_SETTLED)) {
+    store<u32>(subscriber, 1, SUBSCRIBER_STRUCT_MAY_BE_LATE);
+  }
+}
+
+@inline
+function seenBy(subscriber: u32): u32 {
   const reliable = load<u32>(subscriber, SUBSCRIBER_STRUCT_RELIABLE) != 0;
-  const seen: u32 = reliable ? SLOT_FLAG_SEEN | SLOT_FLAG_SEEN_BY_RELIABLE : SLOT_FLAG_SEEN;
-  if ((atomic.load<u32>(slot, SLOT_FLAGS) & seen) != seen) atomic.or<u32>(slot, seen, SLOT_FLAGS);
+  return reliable ? SLOT_FLAG_SEEN | SLOT_FLAG_SEEN_BY_RELIABLE : SLOT_FLAG_SEEN;
 }
 
 // Takes the message of an entry. Outcome.none: it is gone, or nothing for the user.
@@ -320,34 +350,33 @@ export function deliver(subscriber: u32, entry: u32, inOrder: bool): i32 {
   const ordinal = load<u64>(entry, SNAPSHOT_ENTRY_ORDINAL), vchan = load<i32>(entry, SNAPSHOT_ENTRY_VCHAN);
   const reliable = load<u32>(subscriber, SUBSCRIBER_STRUCT_RELIABLE);
   if (!pinExactly(channel, slot, id, reliable, ordinal, vchan)) return OUTCOME_NONE;
-  const activation = atomic.load<u32>(slot, SLOT_FLAGS) & SLOT_FLAG_ACTIVATION;
+  const buffer = <i32> load<i16>(slot, SLOT_BUFFER_INDEX), size = load<u64>(slot, SLOT_MESSAGE_SIZE);
+  const known = buffer >= 0 && <u32> buffer < load<u32>(subscriber, SUBSCRIBER_STRUCT_NUM_BUFFERS);
+  const slotBytes = known ? load<u32>(load<u32>(subscriber, SUBSCRIBER_STRUCT_SLOT_BYTES) + (<u32> buffer << 2)) : 0;
+  const usable = size != 0 && size <= slotBytes;
+  // Of what is read the flags are changed at once: to load them first would fetch their cache line twice.
+  const flags = usable ? atomic.or<u32>(slot, seenBy(subscriber), SLOT_FLAGS) : atomic.load<u32>(slot, SLOT_FLAGS);
+  const activation = flags & SLOT_FLAG_ACTIVATION;
   if (activation && !load<u32>(subscriber, SUBSCRIBER_STRUCT_PASS_ACTIVATION)) {
     letGo(subscriber, channel, bits, slot, id, ordinal, vchan);
     return OUTCOME_NONE;
   }
 
-  const buffer = <i32> load<i16>(slot, SLOT_BUFFER_INDEX), size = load<u64>(slot, SLOT_MESSAGE_SIZE);
-  const known = buffer >= 0 && <u32> buffer < load<u32>(subscriber, SUBSCRIBER_STRUCT_NUM_BUFFERS);
-  const slotBytes = known ? load<u32>(load<u32>(subscriber, SUBSCRIBER_STRUCT_SLOT_BYTES) + (<u32> buffer << 2)) : 0;
   store<u32>(subscriber, id, SUBSCRIBER_STRUCT_SLOT_ID);
   store<i32>(subscriber, buffer, SUBSCRIBER_STRUCT_BUFFER_INDEX);
   store<u32>(subscriber, <u32> min<u64>(size, u32.MAX_VALUE), SUBSCRIBER_STRUCT_MESSAGE_SIZE);
   store<u64>(subscriber, ordinal, SUBSCRIBER_STRUCT_ORDINAL);
-  if (slotBytes == 0) {
-    unpin(channel, id, reliable, ordinal, vchan, UNREAD);
-    return OUTCOME_NEEDS_BUFFER;
-  }
-
-  if (size == 0 || size > slotBytes) {
-    letGo(subscriber, channel, bits, slot, id, ordinal, vchan);
-    return OUTCOME_MALFORMED;
+  if (!usable) {
+    if (slotBytes) letGo(subscriber, channel, bits, slot, id, ordinal, vchan);
+    else unpin(channel, id, reliable, ordinal, vchan, UNREAD);
+    return slotBytes ? OUTCOME_MALFORMED : OUTCOME_NEEDS_BUFFER;
   }
 
   if (inOrder && load<u32>(subscriber, SUBSCRIBER_STRUCT_DETECT_DROPS)) {
     countDrops(subscriber, ccbOf(channel), ordinal, vchan);
   }
   setBit(slot + SLOT_OWNERS + BITSET_WORDS, load<u32>(subscriber, SUBSCRIBER_STRUCT_ID));
-  claim(subscriber, bits, slot, id, ordinal, vchan);
+  noteRead(subscriber, bits, id, ordinal, vchan);
   store<u32>(subscriber, load<u32>(subscriber, SUBSCRIBER_STRUCT_ACTIVE) + 1, SUBSCRIBER_STRUCT_ACTIVE);
   store<u64>(subscriber, load<u64>(slot, SLOT_TIMESTAMP), SUBSCRIBER_STRUCT_TIMESTAMP);
   store<i32>(subscriber, vchan, SUBSCRIBER_STRUCT_MESSAGE_VCHAN);
