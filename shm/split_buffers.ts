@@ -149,19 +149,31 @@ export class SplitBuffers implements BufferSource {
     using registered = asks ? this.#registry.take(index) : null;
     this.asking = asks && registered === null;
     if (this.asking) return null;
+    // Before a mapper is called: whoever makes the buffer may have registered only some slots as yet.
+    if (registered !== null && !this.#areThere(index, registered)) return this.#askAgain(index);
     const slots: SlotMemory[] = [];
     for (let slotId = 0; slotId < blocks.numSlots; slotId++) {
       const slot = this.#openSlot(index, slotId, most, registered?.slots.get(slotId));
-      if (slot === null) {
-        // Whoever makes the buffer may not have registered it all.
-        using again = asks ? this.#registry.take(index) : null;
-        this.asking = asks && again === null;
-        return null;
-      }
+      if (slot === null) return asks ? this.#askAgain(index) : null;
       cleanup.defer(() => slot.release());
       slots.push(slot);
     }
     return slots;
+  }
+
+  /** Whether each slot is registered, or has a name. */
+  #areThere(index: number, { slots }: RegisteredSlots): boolean {
+    for (let slotId = 0; slotId < this.#options.blocks.numSlots; slotId++) {
+      if (!slots.has(slotId) && !objectExists(this.#objectName(index, slotId))) return false;
+    }
+    return true;
+  }
+
+  /** Whoever makes the buffer is not done: there may be more in a moment. */
+  #askAgain(index: number): null {
+    using again = this.#registry.take(index);
+    this.asking = again === null;
+    return null;
   }
 
   #openSlot(index: number, slotId: number, most: number, known?: RegisteredSlot): SlotMemory | null {

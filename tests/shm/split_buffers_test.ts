@@ -13,6 +13,7 @@ import { ClientBufferAllocator } from "../../proto/subspace_pb.ts";
 import { splitObjectName, type SplitPart, splitPath } from "../../shm/buffer_names.ts";
 import { ControlBlockError } from "../../shm/control_blocks.ts";
 import { bufferBytes } from "../../shm/layout.ts";
+import type { RegisteredSlot, SplitSlot } from "../../shm/split_memory.ts";
 import type { PartMetadata, PartRegistry, RegisteredSlots } from "../../shm/split_buffers.ts";
 import { LocalChannel, type LocalChannelOptions, receive, receiveAll, send } from "./local_channel.ts";
 import { withBalancedFds } from "../open_fds.ts";
@@ -32,8 +33,11 @@ class SplitChannel extends LocalChannel implements PartRegistry {
 
   unregister(): void {}
 
+  /** What is known of the slots when somebody asks. */
+  known: RegisteredSlots["slots"] = new Map();
+
   take(): RegisteredSlots {
-    return { slots: new Map(), [Symbol.dispose]() {} };
+    return { slots: this.known, [Symbol.dispose]() {} };
   }
 
   path(index: number, part: SplitPart): string {
@@ -203,3 +207,18 @@ test("what could not be made is gone again", (channel) => {
   using publisher = channel.publisher(1, { split });
   assert.equal(publisher.slotBytes, 64);
 }, true);
+
+test("a mapper is called for no slot before all are registered", (channel) => {
+  const memory = new BigUint64Array(512), mapped: number[] = [];
+  const pointer = Deno.UnsafePointer.of(memory)!;
+  const map = ({ slotId }: SplitSlot) => (mapped.push(slotId), { pointer });
+  const split = { registry: channel, allocator: { allocate: () => ({ pointer }), map } };
+  using _publisher = channel.publisher(0, { split });
+  const slot: RegisteredSlot = { handle: 1n, fd: null, mapOffset: 0, allocated: true };
+  channel.known = new Map([[0, slot], [1, slot]]);
+  assert.throws(() => channel.publisher(1, { split }), /it is announced, and does not exist/);
+  assert.deepEqual(mapped, []);
+  channel.known = new Map([0, 1, 2, 3].map((slotId) => [slotId, slot]));
+  using _other = channel.publisher(1, { split });
+  assert.deepEqual(mapped, [0, 1, 2, 3]);
+});
