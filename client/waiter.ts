@@ -33,7 +33,7 @@ const DISCONNECTED_POLL_MS = 5;
  * other less work than that would else sleep by turns, each as long as the other takes to wake up. Only as long as it
  * mostly pays; while it does not, one wait of so many tries, and of more and more.
  */
-const SPIN_MS = 0.05;
+const SPIN_MS = 0.025;
 const SPIN_CREDIT_MAX = 8;
 const SPIN_PROBE_EVERY = 128;
 const SPIN_PROBE_EVERY_MAX = 8192;
@@ -216,15 +216,15 @@ export class Waiter {
   waitSync({ timeoutMs = Infinity, fd }: SyncWaitOptions): boolean {
     if (this.#condition.holds() || this.#spin()) return true;
     const deadline = timeoutMs === Infinity ? Infinity : monotonicMs() + timeoutMs;
-    for (let left = timeoutMs, ended = false; left > 0; left = deadline - monotonicMs()) {
+    for (let left = timeoutMs; left > 0; left = deadline - monotonicMs()) {
       if (!this.#fallAsleep()) return true;
-      if (ended) break;
       const most = Math.min(
         left,
         this.#recheckMs,
         this.#control.connected ? Infinity : DISCONNECTED_POLL_MS,
       );
-      ended = this.#sleep(most, fd);
+      // Who is woken mostly finds it, and need not say anew that it sleeps.
+      if (this.#sleep(most, fd) || this.#condition.holds()) break;
     }
     const ready = this.#condition.holds();
     this.#flag.wakeUp();
@@ -261,7 +261,7 @@ export class Waiter {
     if (paid) this.#probeEvery = SPIN_PROBE_EVERY;
     else if (this.#spinCredit === 0) this.#probeEvery = Math.min(2 * this.#probeEvery, SPIN_PROBE_EVERY_MAX);
     this.#waitsToProbe = this.#probeEvery;
-    this.#spinCredit = Math.max(0, Math.min(this.#spinCredit + (paid ? 2 : -1), SPIN_CREDIT_MAX));
+    this.#spinCredit = Math.max(0, Math.min(this.#spinCredit + (paid ? 1 : -1), SPIN_CREDIT_MAX));
     return paid;
   }
 
@@ -280,7 +280,7 @@ export class Waiter {
   look(): void {
     if (this.#pending.size === 0) return;
     try {
-      if (this.#fallAsleep()) this.#arm();
+      if (!this.#condition.holds() && this.#fallAsleep()) this.#arm();
       else for (const pending of [...this.#pending]) pending.settle(true);
     } catch (error) {
       for (const pending of [...this.#pending]) pending.settle(error as Error);
