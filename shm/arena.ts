@@ -31,6 +31,7 @@ export class Arena {
   readonly core: CoreExports;
   readonly buffer: ArrayBuffer;
   readonly u8: Uint8Array<ArrayBuffer>;
+  readonly u16: Uint16Array<ArrayBuffer>;
   readonly i32: Int32Array<ArrayBuffer>;
   readonly u32: Uint32Array<ArrayBuffer>;
   readonly view: DataView<ArrayBuffer>;
@@ -47,6 +48,7 @@ export class Arena {
     }
     this.buffer = this.memory.buffer as ArrayBuffer;
     this.u8 = new Uint8Array(this.buffer);
+    this.u16 = new Uint16Array(this.buffer);
     this.i32 = new Int32Array(this.buffer);
     this.u32 = new Uint32Array(this.buffer);
     this.view = new DataView(this.buffer);

@@ -78,6 +78,8 @@ export class ControlBlocks implements Disposable {
   readonly #bcb: ArenaMapping;
   readonly #arena = arena();
   readonly #offsets: ControlBlockOffsets;
+  /** Index of the word with the number of message buffers, which each publication looks at. */
+  readonly #numBuffersWord: number;
   /** Address of the core's `ChannelStruct`. */
   readonly struct: number;
 
@@ -96,6 +98,7 @@ export class ControlBlocks implements Disposable {
     this.#bcb = cleanup.use(
       mapBlock(bcbFd, Bcb.bytes, `buffer control block of channel ${shape.channelName}`, Doorbells.bytes),
     );
+    this.#numBuffersWord = (this.#ccb.address + Ccb.numBuffers) >>> 2;
     this.struct = this.#arena.allocate(ChannelStruct.bytes);
     this.#describe();
     cleanup.move();
@@ -155,7 +158,7 @@ export class ControlBlocks implements Disposable {
 
   /** Message buffers that exist, at most 1024 whatever the control block says. */
   get numBuffers(): number {
-    const number = this.#arena.i32[(this.#ccb.address + Ccb.numBuffers) >>> 2];
+    const number = this.#arena.i32[this.#numBuffersWord];
     return Math.min(Math.max(number, 0), Limit.buffers);
   }
 
@@ -165,13 +168,7 @@ export class ControlBlocks implements Disposable {
    * @returns false if another process was faster; then `numBuffers` has its number.
    */
   announceBuffers(before: number, after: number): boolean {
-    return Atomics.compareExchange(
-      this.#arena.i32,
-      (this.#ccb.address + Ccb.numBuffers) >>> 2,
-      before,
-      after,
-    ) ===
-      before;
+    return Atomics.compareExchange(this.#arena.i32, this.#numBuffersWord, before, after) === before;
   }
 
   /** The ordinal that the next message of a virtual channel gets. */

@@ -42,9 +42,9 @@ export const RingerStruct = {
   known: 64,
 } as const;
 
-/** A publisher. */
+/** A publisher. An unreliable one needs no more than the first two cache lines for most messages. */
 export const PublisherStruct = {
-  bytes: 640,
+  bytes: 576,
   channel: 0,
   id: 4,
   /** i32. */
@@ -69,6 +69,10 @@ export const PublisherStruct = {
   exemptStamp: 68,
   /** The prefix of the message, to be copied in front of the payload. */
   prefix: 72,
+  /** Address of what wakes the subscribers after each publication; 0: nothing does. */
+  ringer: 120,
+  /** Whether slots that everybody has read are taken before those that were never used. */
+  preferRetired: 124,
   /** 1024 bits: subscribers that never hold a reliable publisher up. */
   exempt: 128,
   /** 1024 bits: subscribers whose queue refused the message. */
@@ -77,8 +81,6 @@ export const PublisherStruct = {
   victims: 384,
   numVictims: 388,
   nextVictim: 392,
-  /** Whether slots that everybody has read are taken before those that were never used. */
-  preferRetired: 396,
   /**
    * When subscribers came or went last, as a reliable publisher has noticed it: num_sub_updates; how many there were, in
    * the bitset and by num_subs; whether it trusts them all; and (u64 each) the next ordinal then, and those at the last look at which it trusted all:
@@ -96,8 +98,6 @@ export const PublisherStruct = {
   /** Whether it got no slot only because of subscribers that it does not trust. */
   doubts: 568,
   epochNumSubs: 572,
-  /** Address of what wakes the subscribers after each publication; 0: nothing does. */
-  ringer: 576,
 } as const;
 
 /** A subscriber. */

@@ -51,10 +51,12 @@ export class SystemControlBlock implements Disposable {
 
 /** The counters of a channel, shared by all virtual channels of a multiplexer: u16 each, written by the server only. */
 export class ChannelCounters {
-  readonly #words: Uint16Array<ArrayBuffer>;
+  /** All of the arena: who has many channels looks at these each time, and a view for each would have to be fetched. */
+  readonly #u16 = arena().u16;
+  readonly #first: number;
 
   constructor(/** In the arena. */ readonly address: number) {
-    this.#words = new Uint16Array(arena().buffer, address, Scb.stride / 2);
+    this.#first = address / 2;
   }
 
   /** Grows with every publisher that comes or goes, and wraps. */
@@ -123,11 +125,11 @@ export class ChannelCounters {
   }
 
   #get(offset: number): number {
-    return this.#words[offset / 2];
+    return this.#u16[this.#first + offset / 2];
   }
 
   #set(offset: number, value: number): void {
-    this.#words[offset / 2] = value;
+    this.#u16[this.#first + offset / 2] = value;
   }
 
   /** Never takes a count below 0: what recovery brought back may not match the counters. */

@@ -207,7 +207,8 @@ function reusableRetired(publisher: u32, channel: u32): i32 {
   const numSlots = load<u32>(channel, CHANNEL_STRUCT_NUM_SLOTS);
   let id = nextSet(retired, numSlots, 0);
   while (id >= 0) {
-    lastRefs = atomic.load<u64>(slotAt(channel, id));
+    // As good as taken: its cache line is fetched for writing at once, and not once more by `take`.
+    lastRefs = atomic.add<u64>(slotAt(channel, id), 0);
     if (mayReuse(publisher, channel, id, lastRefs)) return id;
     id = nextSet(retired, numSlots, id + 1);
   }

@@ -236,12 +236,14 @@ export function endDoubts(publisher: u32): void {
   trustAll(publisher, stampOf(load<u32>(publisher, PUBLISHER_STRUCT_CHANNEL)));
 }
 
-// Whether everybody has a bit of the message, or had, at this moment. Quick; `isOver` finds out where this does not.
+// Whether everybody has a bit of the message, or had, at this moment. Quick; `isOver` finds out where this does not. What
+// publishers count comes first: subscribers write to where the mark is.
 function isAnnounced(publisher: u32, channel: u32, slot: u32, ordinal: u64): bool {
-  if ((atomic.load<u32>(slot, SLOT_FLAGS) & ~SLOT_MARK_FLAGS) == announcedMark(ordinal)) return true;
-  if (load<i32>(publisher, PUBLISHER_STRUCT_VCHAN) != -1) return false;
-  const complete = atomic.load<u64>(ccbOf(channel), CCB_TOTAL_MESSAGES);
-  return atomic.load<u64>(ccbOf(channel), CCB_ORDINALS) - 1 == complete;
+  if (load<i32>(publisher, PUBLISHER_STRUCT_VCHAN) == -1) {
+    const complete = atomic.load<u64>(ccbOf(channel), CCB_TOTAL_MESSAGES);
+    if (atomic.load<u64>(ccbOf(channel), CCB_ORDINALS) - 1 == complete) return true;
+  }
+  return (atomic.load<u32>(slot, SLOT_FLAGS) & ~SLOT_MARK_FLAGS) == announcedMark(ordinal);
 }
 
 function isOver(publisher: u32, channel: u32, slot: u32, ordinal: u64): bool {
