@@ -42,6 +42,7 @@ Deno.test({
       bcbFd: blocks.bcbFd.number,
       ownTrigger: triggers[id],
       triggers: (role === "publisher" ? [...reliable, ...unreliable] : publishers).map((id) => triggers[id]),
+      subscriberIds: [...reliable, ...unreliable],
       unreliableIds: unreliable,
       messages: MESSAGES,
       publishers: publishers.length,

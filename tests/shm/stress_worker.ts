@@ -22,6 +22,7 @@ export interface Task {
   /** The worker's own eventfd, and those it wakes. */
   ownTrigger: number;
   triggers: number[];
+  subscriberIds: number[];
   unreliableIds: number[];
   /** Messages of each publisher. */
   messages: number;
@@ -58,7 +59,10 @@ function publish(task: Task): Result {
   const { scb, blocks, end } = attach(task);
   using publisher = new PublishingEnd({ ...end, slotBytes: 64 });
   publisher.setSubscriberTriggers(task.triggers.map(alwaysWritten));
-  publisher.setUnreliableSubscribers(task.unreliableIds, blocks.counters.numSubUpdates);
+  const { numSubUpdates } = blocks.counters;
+  publisher.setUnreliableSubscribers(task.unreliableIds, numSubUpdates);
+  // Else it would doubt that they have read, for as long as one of them has not begun, and nobody wakes it when that is over.
+  publisher.trustSubscribers(task.subscriberIds, numSubUpdates);
   for (let i = 0; i < task.messages; i++) {
     const words = 2 + i % 13 + (i === task.messages >> 1 ? 500 : 0);
     let buffer = publisher.buffer(4 * words);
