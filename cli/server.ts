@@ -67,6 +67,7 @@ export const program: Program<typeof serverFlags> = {
       },
       shadowPatience: { dumpMs: values.dump_timeout },
       takeoverMs: values.takeover_timeout,
+      standalone: true,
     };
     const starting = (values.takeover ? Server.takeOver(options) : Server.start(options)).catch((error) => {
       throw startError("Error running Subspace server", error);

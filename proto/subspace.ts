@@ -1027,6 +1027,7 @@ export const HandOverServerSchema = schema<pb.HandOverServer>("subspace.HandOver
   { no: 9, name: "refusals", type: HandOverCountSchema, repeated: true },
   { no: 10, name: "multiplexers", type: "string", repeated: true },
   { no: 11, name: "orphansReaped", type: "uint64" },
+  { no: 12, name: "standalone", type: "bool" },
 ], () => ({
   $typeName: "subspace.HandOverServer",
   generation: 0n,
@@ -1040,6 +1041,7 @@ export const HandOverServerSchema = schema<pb.HandOverServer>("subspace.HandOver
   refusals: [],
   multiplexers: [],
   orphansReaped: 0n,
+  standalone: false,
 }));
 
 export const HandOverTakenSchema = schema<pb.HandOverTaken>("subspace.HandOverTaken", [], () => ({

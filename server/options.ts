@@ -46,6 +46,8 @@ export interface ServerOptions {
   shadowPatience?: ShadowPatience;
   /** How long handing over to another server, or taking over from one, may take, in milliseconds. Default: 5000. */
   takeoverMs?: number;
+  /** Whether this process ends when the server is taken over, and may be killed where it does not. Default: false. */
+  standalone?: boolean;
   /** The machine. Default: this one. */
   host?: Host;
   /** Its sockets and clock. Default: those of this machine. */

@@ -28,6 +28,8 @@ export interface Estate {
   readonly clients: readonly HandedClient[];
   readonly replication: HandedReplication | null;
   readonly counters: ServerCounters;
+  /** As in `ServerOptions`. */
+  readonly standalone: boolean;
 }
 
 /** How a hand-over ended. */
@@ -105,7 +107,7 @@ function createToken(): Fd {
 async function send(
   connection: Connection,
   machine: Predecessor,
-  { table, listener, clients, replication, counters }: Estate,
+  { table, listener, clients, replication, counters, standalone }: Estate,
   tokens: readonly Fd[],
   patienceMs: number,
 ): Promise<void> {
@@ -122,7 +124,7 @@ async function send(
   for (const link of replication?.links ?? []) sendLink(connection, link);
   if (connection.closed) return;
   machine.offered();
-  const value = lastPart(table, replication, counters);
+  const value = { ...lastPart(table, replication, counters), standalone };
   sendPart(connection, { case: "server", value }, [listener, ...tokens]);
 }
 

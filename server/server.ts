@@ -58,6 +58,8 @@ export class Server implements SessionOwner {
   /** The hand-over that is on its way; null for none. */
   #handOver: Promise<void> | null = null;
   #successor: Peer | null = null;
+  /** Of the server before, if this one took over. */
+  #release: Disposable | null = null;
   readonly #takenOver = Promise.withResolvers<void>();
 
   private constructor(
@@ -142,6 +144,7 @@ export class Server implements SessionOwner {
     if (outcome.step !== "serve") return await startInstead(outcome, options, socket);
     const { server, inheritance } = outcome.heir;
     server.#inherit(inheritance);
+    server.#release = outcome.release;
     return server;
   }
 
@@ -273,14 +276,15 @@ export class Server implements SessionOwner {
     const clients = [...this.#sessions].filter(({ connection }) => !connection.closed)
       .map((session) => session.suspend()).filter(mayGoOver);
     const replication = this.#replication?.suspend() ?? null;
-    const patienceMs = this.options.takeoverMs ?? TAKEOVER_MS;
-    const estate = { table, listener, clients, replication, counters };
+    const { takeoverMs: patienceMs = TAKEOVER_MS, standalone = false } = this.options;
+    const estate = { table, listener, clients, replication, counters, standalone };
     return await handOver(connection, pid, estate, patienceMs, this.system);
   }
 
   /** Leaves everything to the server that has taken over. */
   #leave(): void {
     this.#stopped = Promise.resolve();
+    this.#release?.[Symbol.dispose]();
     this.#entrance.close();
     this.loop[Symbol.dispose]();
     this.#channels?.abandon();
@@ -319,6 +323,7 @@ export class Server implements SessionOwner {
   }
 
   async #stop(forget: boolean): Promise<void> {
+    this.#release?.[Symbol.dispose]();
     this.#entrance.close();
     this.#housekeeping.suspend();
     this.loop[Symbol.dispose]();

@@ -25,6 +25,7 @@ import { JOURNAL_CHANGES_MAX } from "./journal.ts";
 import type { ServerLimits } from "./limits.ts";
 import { linksTo, rebuild, type ShadowNames } from "./recovery.ts";
 import type { SyncReason } from "./replication.ts";
+import { awaitRelease } from "./release.ts";
 import { Replicator } from "./replicator.ts";
 import { clientConnection } from "./session.ts";
 import type { InheritedLink, Offer, ShadowLink, ShadowPatience } from "./shadow_link.ts";
@@ -62,7 +63,7 @@ export interface Inheritance {
 
 /** What came of an attempt: this process is the server now, or it is not, and this is what to do instead. */
 export type TakeoverOutcome<Heir> =
-  | { readonly step: "serve"; readonly heir: Heir }
+  | { readonly step: "serve"; readonly heir: Heir; /** See `awaitRelease`. */ readonly release: Disposable }
   | Refusal;
 
 /**
@@ -89,6 +90,8 @@ export async function takeOver<Heir extends Disposable>(
     connection.close();
     return { step: "fail", reason: `it runs as another user (${peerText(peer)})` };
   }
+  using owned = new DisposableStack();
+  owned.use(connection);
   let late: Refusal | null = null;
   const cancel = system.after(patienceMs, () => {
     late = machine.timeUp();
@@ -114,14 +117,15 @@ export async function takeOver<Heir extends Disposable>(
     // From here on there is no other server: nothing below can fail.
     sendPart(connection, { case: "taken", value: {} });
     estate.keep();
-    return { step: "serve", heir };
+    owned.move();
+    const former = { pid: peer.pid, standalone: value.standalone };
+    return { step: "serve", heir, release: awaitRelease(connection, former, patienceMs, system) };
   } catch (error) {
     if (late !== null) return late;
     if (connection.closed) return machine.ended(connection.failure?.message ?? null);
     return { step: "fail", reason: (error as Error).message };
   } finally {
     cancel();
-    connection.close();
   }
 }
 

@@ -193,6 +193,30 @@ test("a process that stops with the server in its hands is killed, and the serve
   assert.deepEqual(traffic.failures, []);
 });
 
+test("a server that does not let go of what it handed over is killed, if its process has nothing else to do", async () => {
+  for (const standalone of [true, false]) {
+    const socket = uniqueSocket("server");
+    await using former = Program.deno(
+      "tests/peers/former.ts",
+      [`--socket=${socket}`, `--standalone=${standalone}`],
+      ["-A"],
+    );
+    await former.line(/listens/);
+    await using next = Program.deno("cli/server.ts", [
+      "--local",
+      `--socket=${socket}`,
+      "--takeover",
+      "--takeover_timeout=1s",
+    ]);
+    await next.line(/Process \d+ was taken over, and still holds the listening socket: it is stopped/);
+    if (standalone) assert.equal((await former.status()).signal, "SIGKILL");
+    using client = await RawClient.connect(socket);
+    await client.createPublisher("/a");
+    assert.equal(former.ended, standalone);
+    await next.kill("SIGTERM");
+  }
+});
+
 test("a new server that was slow is not killed by an old one that was stopped meanwhile", async () => {
   await using servers = await Succession.begin();
   await servers.takeOver("--takeover_timeout=100ms");
