@@ -119,6 +119,15 @@ test("a shadow tells its service manager that it is ready, and that it stops", a
   await manager.isTold("STOPPING=1");
 });
 
+test("a shadow tells that it lives as often as it is to", async (manager) => {
+  await using _shadow = manager.start("shadow", [`--socket=${uniqueSocket("shadow")}`], {
+    WATCHDOG_USEC: "20000",
+  });
+  await manager.isTold("WATCHDOG=1", 3);
+  const [ready, alive] = ["READY=1", "WATCHDOG=1"].map((it) => manager.told.indexOf(it));
+  assert(ready >= 0 && ready < alive);
+});
+
 test("a server tells that it lives as often as it is to, and is ready only when it serves", async (manager) => {
   const shadowSocket = uniqueSocket("silent");
   // A shadow that accepts, and says nothing for as long as it is stopped.
@@ -167,6 +176,31 @@ test(
   },
   PERL,
 );
+
+const ANALYZER = "/usr/bin/systemd-analyze";
+
+test("systemd finds nothing wrong with the units", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const paths: string[] = [];
+    for (const unit of ["subspace-server.service", "subspace-shadow@.service"]) {
+      const text = await Deno.readTextFile(inRepository(`systemd/${unit}`));
+      // Neither the programs nor their manuals need be on this machine.
+      const runnable = text.replace(/^ExecStart=\S+/m, "ExecStart=/bin/true").replace(
+        /^Documentation=.*$/m,
+        "",
+      );
+      await Deno.writeTextFile(`${folder}/${unit}`, runnable);
+      paths.push(`${folder}/${unit}`);
+    }
+    const { code, stderr } = await new Deno.Command(ANALYZER, { args: ["verify", ...paths] }).output();
+    // It looks at all that these units name, and may have something to say of the machine's own.
+    const said = new TextDecoder().decode(stderr).split("\n").filter((line) => /subspace/.test(line));
+    assert.deepEqual([code, said], [0, []]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}, ANALYZER);
 
 Deno.test({
   name: "the units give the programs flags that they have (needs permission to read)",
