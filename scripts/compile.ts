@@ -25,7 +25,11 @@ const permissions = {
   inspect: ["--allow-ffi", "--allow-read", "--allow-write", "--allow-net"],
 } as const;
 const programs = ["server", "shadow", "inspect"] as const;
-const targets = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
+/** By target, the machine as an ELF file names it, and the npm package with Deno for it. */
+const targets: Readonly<Record<string, { readonly machine: number; readonly npm: string }>> = {
+  "x86_64-unknown-linux-gnu": { machine: 62, npm: "@deno/linux-x64-glibc" },
+  "aarch64-unknown-linux-gnu": { machine: 183, npm: "@deno/linux-arm64-glibc" },
+};
 const here = Deno.build.target;
 const root = new URL("..", import.meta.url).pathname;
 
@@ -34,7 +38,9 @@ const { values: { target, runtime, self_extracting } } = parseFlags({
   runtime: flag({ type: text("PATH"), default: "", description: "" }),
   self_extracting: flag({ type: onOff, default: false, description: "" }),
 }, Deno.args);
-if (!targets.includes(target)) fail(`Cannot compile for ${target}: it is none of ${targets.join(", ")}`);
+if (!Object.hasOwn(targets, target)) {
+  fail(`Cannot compile for ${target}: it is none of ${Object.keys(targets).join(", ")}`);
+}
 
 const dist = target === here ? `${root}dist` : `${root}dist/${target}`;
 const paths = programs.map((program) => `${dist}/subspace-${program}`);
@@ -86,10 +92,18 @@ async function removeIfThere(path: string): Promise<void> {
 }
 
 async function makeSelfExtracting(): Promise<void> {
+  const { machine, npm } = targets[target];
   if (target !== here && runtime === "") {
-    fail(`Cannot make programs for ${target}: name a deno executable for it with --runtime`);
+    fail(
+      `Cannot make programs for ${target}: name a deno executable for it with --runtime; ` +
+        `npm pack ${npm}@${Deno.version.deno} brings one`,
+    );
   }
-  const packedRuntime = await pack(await Deno.readFile(runtime || Deno.execPath()));
+  const executable = await Deno.readFile(runtime || Deno.execPath());
+  if (machineOf(executable) !== machine) {
+    fail(`Cannot make programs for ${target}: ${runtime} is no executable for that machine`);
+  }
+  const packedRuntime = await pack(executable);
   for (const program of programs) {
     const name = `subspace-${program}`;
     const bytes = selfExtracting({
@@ -102,6 +116,12 @@ async function makeSelfExtracting(): Promise<void> {
     });
     await Deno.writeFile(`${dist}/${name}`, bytes, { mode: 0o755 });
   }
+}
+
+/** The machine that an ELF file is for; null where it is none. */
+function machineOf(bytes: Uint8Array<ArrayBuffer>): number | null {
+  const isElf = bytes.length > 20 && new TextDecoder().decode(bytes.subarray(1, 4)) === "ELF";
+  return isElf ? new DataView(bytes.buffer).getUint16(18, true) : null;
 }
 
 async function writeSums(): Promise<void> {
