@@ -1,6 +1,6 @@
 /** Our programs as they are installed: each in one file. */
 
-import { bundle } from "../scripts/bundle.ts";
+import { bundle, runFlags } from "../scripts/bundle.ts";
 import { Program } from "../tests/program.ts";
 
 type Name = Parameters<typeof bundle>[0];
@@ -20,6 +20,6 @@ export async function install(name: Name): Promise<void> {
 
 /** Starts a program that was installed. */
 export function startInstalled(name: Name, args: readonly string[]): Program {
-  const run = ["run", "--quiet", "--no-prompt", "--no-config", "--allow-ffi"];
+  const run = ["run", "--quiet", "--no-prompt", "--no-config", ...runFlags[name]];
   return Program.start(Deno.execPath(), [...run, files.get(name)!, ...args]);
 }

@@ -2,6 +2,7 @@
 
 import { SystemError } from "../ffi/errno.ts";
 import { closeAll } from "../ffi/fd.ts";
+import { reactor } from "../ffi/reactor.ts";
 import { connectAbstract, peerCredentials } from "../ffi/unix_socket.ts";
 import { type Codec, Connection, ProtocolError } from "../wire/connection.ts";
 import type { Source } from "./model.ts";
@@ -57,11 +58,11 @@ export async function connected<T>(
   const tooLate = new SilenceError(
     `no answer within ${timeoutMs / 1000} s; whoever listens there is stuck, or no part of subspace`,
   );
-  const timer = setTimeout(() => connection.close(tooLate), Math.max(0, at - Date.now()));
+  const cancel = reactor().after(Math.max(0, at - Date.now()), () => connection.close(tooLate));
   try {
     return await see(connection, { socket, pid: peerCredentials(connection.socket).pid });
   } finally {
-    clearTimeout(timer);
+    cancel();
   }
 }
 

@@ -8,6 +8,7 @@
  */
 
 import { pollSync } from "../ffi/poll.ts";
+import { reactor } from "../ffi/reactor.ts";
 import type { Response, ShadowEvent } from "../proto/subspace_pb.ts";
 import { closeBriefDump, receiveBriefDumpSoFar, type SeenSoFar } from "../wire/brief_dump.ts";
 import { responseCodec, sendRequest } from "../wire/client_link.ts";
@@ -122,9 +123,9 @@ function speaks(connection: Connection, quietMs: number): Promise<boolean> {
   // What came while the connection was made has been reported already, to nobody.
   if (pollSync([connection.socket.number], 0).length > 0) return Promise.resolve(true);
   return new Promise((resolve) => {
-    const timer = setTimeout(() => done(false), quietMs);
+    const cancel = reactor().after(quietMs, () => done(false));
     const done = (spoke: boolean) => {
-      clearTimeout(timer);
+      cancel();
       connection.onReadable = null;
       resolve(spoke);
     };

@@ -3,6 +3,23 @@
 const root = new URL("..", import.meta.url).pathname;
 
 /**
+ * What each program runs with: the permissions that it needs, and of V8 what suits it. Inspection reads and writes the
+ * files that it is given, and serves metrics; and it makes much at once, nearly all of which lives to its end, so that
+ * collecting garbage early is work in vain.
+ */
+export const runFlags = {
+  server: ["--allow-ffi"],
+  shadow: ["--allow-ffi"],
+  inspect: [
+    "--allow-ffi",
+    "--allow-read",
+    "--allow-write",
+    "--allow-net",
+    "--v8-flags=--min-semi-space-size=8",
+  ],
+} as const;
+
+/**
  * A program and all that it imports in one file, which starts in half the time.
  *
  * LogTape is taken as for browsers: in Deno, as in Node, it would load `node:util` for what our formats do not use.

@@ -13,17 +13,11 @@
 
 import { flag, onOff, parseFlags, text } from "../cli/flags.ts";
 import { version } from "../cli/version.ts";
-import { bundle } from "./bundle.ts";
+import { bundle, runFlags } from "./bundle.ts";
 import { writeManuals } from "./manuals.ts";
 import { pack, selfExtracting, sha256 } from "./self_extracting.ts";
 import { tryOut } from "./try_out.ts";
 
-/** What each program needs. Inspection reads and writes the files that it is given, and serves metrics. */
-const permissions = {
-  server: ["--allow-ffi"],
-  shadow: ["--allow-ffi"],
-  inspect: ["--allow-ffi", "--allow-read", "--allow-write", "--allow-net"],
-} as const;
 const programs = ["server", "shadow", "inspect"] as const;
 /** By target, the machine as an ELF file names it, and the npm package with Deno for it. */
 const targets: Readonly<Record<string, { readonly machine: number; readonly npm: string }>> = {
@@ -64,7 +58,7 @@ async function compileAll(): Promise<boolean> {
     const output = `${dist}/subspace-${program}`;
     const args = [
       "--no-check",
-      ...permissions[program],
+      ...runFlags[program],
       "--target",
       target,
       "--output",
@@ -110,7 +104,7 @@ async function makeSelfExtracting(): Promise<void> {
       name,
       version,
       target,
-      permissions: permissions[program],
+      flags: runFlags[program],
       program: await pack(await bundle(program).catch((error: Error) => fail(error.message))),
       runtime: packedRuntime,
     });

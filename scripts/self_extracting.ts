@@ -12,8 +12,8 @@ export interface Parts {
   readonly version: string;
   /** The machine that it is for: `x86_64-unknown-linux-gnu`. */
   readonly target: string;
-  /** The permissions that it runs with: `--allow-ffi`. */
-  readonly permissions: readonly string[];
+  /** What the runtime is told: `--allow-ffi`. */
+  readonly flags: readonly string[];
   /** One JavaScript file with everything in it. */
   readonly program: Packed;
   readonly runtime: Packed;
@@ -55,7 +55,7 @@ export function selfExtracting(parts: Parts): Uint8Array<ArrayBuffer> {
 }
 
 /** Needs `/bin/sh`, and to unpack coreutils and gzip, or busybox, in the usual places: PATH may be empty. */
-function header({ name, version, target, permissions, program, runtime }: Parts): string {
+function header({ name, version, target, flags, program, runtime }: Parts): string {
   return `#!/bin/sh
 # ${name} ${version} for ${target}: unpacks itself once into a private folder, and runs from there; no network.
 program=${program.sha256}
@@ -78,7 +78,7 @@ start() {
   DENO_DIR=$dir/deno DENO_NO_UPDATE_CHECK=1 DENO_NO_PACKAGE_JSON=1
   export DENO_DIR DENO_NO_UPDATE_CHECK DENO_NO_PACKAGE_JSON
   exec "$dir/$runtime" run --quiet --no-prompt --no-config --no-lock --no-remote --no-npm \\
-    ${permissions.join(" ")} \\
+    ${flags.join(" ")} \\
     "$dir/$program.js" "$@"
 }
 

@@ -33,7 +33,7 @@ function test(name: string, fn: (scene: Scene) => Promise<void>): void {
           name: "a program",
           version: "1",
           target: "x",
-          permissions: ["--allow-ffi"],
+          flags: ["--allow-ffi"],
           program,
           runtime,
         };
