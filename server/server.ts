@@ -196,8 +196,9 @@ export class Server implements SessionOwner {
   }
 
   #letIn(socket: Fd, peer: Peer): void {
+    const connection = clientConnection(socket, this.limits, this.system);
     this.counters.connected();
-    this.#serve(new Session(this, peer, clientConnection(socket, this.limits, this.system)));
+    this.#serve(new Session(this, peer, connection));
   }
 
   /** @inheritdoc */
@@ -297,8 +298,8 @@ export class Server implements SessionOwner {
   /** @param touched Whether the other server may have begun to make the memory agree with the users. */
   #goOn(touched: boolean): void {
     try {
-      if (touched) this.table.finishRecovery();
       if (touched) claimListener(this.#entrance.listener);
+      if (touched) this.table.finishRecovery();
     } catch (error) {
       log.error("Failed to check the channels after a hand-over: {reason}", {
         reason: (error as Error).message,

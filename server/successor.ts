@@ -90,14 +90,13 @@ export async function takeOver<Heir extends Disposable>(
     connection.close();
     return { step: "fail", reason: `it runs as another user (${peerText(peer)})` };
   }
-  using owned = new DisposableStack();
-  owned.use(connection);
   let late: Refusal | null = null;
   const cancel = system.after(patienceMs, () => {
     late = machine.timeUp();
     connection.close();
   });
   using estate = new IncomingEstate(options);
+  estate.add(connection);
   try {
     const refusal = await ask(connection);
     if (refusal !== "") return { step: "fail", reason: refusal };
@@ -117,7 +116,6 @@ export async function takeOver<Heir extends Disposable>(
     // From here on there is no other server: nothing below can fail.
     sendPart(connection, { case: "taken", value: {} });
     estate.keep();
-    owned.move();
     const former = { pid: peer.pid, standalone: value.standalone };
     return { step: "serve", heir, release: awaitRelease(connection, former, patienceMs, system) };
   } catch (error) {

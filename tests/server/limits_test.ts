@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { Errno, SystemError } from "../../ffi/errno.ts";
+import { operatingSystem } from "../../ffi/system.ts";
 import { connectAbstract } from "../../ffi/unix_socket.ts";
 import { fdLimit, setFdLimit } from "../../ffi/resource_limits.ts";
 import { createEventFd } from "../../ffi/eventfd.ts";
@@ -84,6 +86,28 @@ test("requests and refused ones are counted", async ({ server, connect }) => {
   assert.equal(server.counters.requests, before + 1);
   assert.deepEqual(server.counters.refusals.totals(), { request: 1 });
 });
+
+let watches = 0;
+test(
+  "a client whose connection cannot be watched is turned away, and counts for nothing",
+  async ({ server, socket, connect }) => {
+    using refused = new Connection(connectAbstract(socket));
+    assert.equal(await refused.receive({ decode: () => 0, fdsFollow: () => false }), null);
+    assert.deepEqual([server.counters.connections, server.counters.refusals.of("fds")], [0, 1]);
+    await connect();
+    assert.equal(server.counters.connections, 1);
+  },
+  {
+    system: {
+      ...operatingSystem,
+      watch: (fd, events, callback) => {
+        // The first is the listener's.
+        if (++watches === 2) throw new SystemError("watch an fd", Errno.ENOMEM);
+        return operatingSystem.watch(fd, events, callback);
+      },
+    },
+  },
+);
 
 test("parts of buffers get none of the last fds either", async ({ server, connect }) => {
   const client = await connect();
