@@ -126,7 +126,8 @@ test(`${CLIENTS} clients with requests on their way notice none of ${TAKEOVERS} 
   // Nothing of all that is left, in the server or in its shadow, which was never connected to again.
   const own = ["/subspace/ChannelDirectory", "/subspace/Statistics"];
   await until("all channels are gone", () => servers.shadow.state.channels.size === own.length);
-  await until("all fds are closed", () => servers.fds === fds);
+  // When they were counted, the connection to the server before may not have been closed yet.
+  await until("all fds are closed", () => servers.fds <= fds);
   assert.equal(servers.shadow.counters.accepted, accepted);
   assert.equal(servers.shadow.position.generation, generation);
   using connection = connectAbstract(servers.socket);
