@@ -5,6 +5,7 @@ import { ControlBlockError, ControlBlocks } from "../shm/control_blocks.ts";
 import { Ccb } from "../shm/layout.ts";
 import type { AnswerFds } from "./answer.ts";
 import type { Control } from "./control.ts";
+import { RequestError } from "./errors.ts";
 import { sameMemory } from "./session.ts";
 
 /** What an answer says about a channel's control blocks. */
@@ -12,6 +13,8 @@ export interface ControlBlockAnswer {
   readonly channelId: number;
   readonly ccbFdIndex: number;
   readonly bcbFdIndex: number;
+  /** Whether they are those that the request named. */
+  readonly unchanged: boolean;
   readonly subscriberQueueArenaSize: bigint;
 }
 
@@ -21,12 +24,19 @@ export interface KnownBlocks {
   readonly blocks: ControlBlocks;
 }
 
+/** The control blocks that are mapped already, as a request names them; null for none. */
+export function mappedBy(known: KnownBlocks | null): { mappedInode: bigint; mappedDevice: bigint } {
+  const { inode: mappedInode, device: mappedDevice } = known?.blocks.file ?? { inode: 0n, device: 0n };
+  return { mappedInode, mappedDevice };
+}
+
 /**
  * Takes the control blocks of an answer.
  *
  * @param numSlots null where the answer does not say it: the control block itself does then.
  * @returns null where they are the ones that are mapped already.
  * @throws {ControlBlockError} If they are not what they should be.
+ * @throws {RequestError} If the answer is that they are those mapped already, and there are none any more.
  */
 export function takeBlocks(
   control: Control,
@@ -36,6 +46,13 @@ export function takeBlocks(
   fds: AnswerFds,
   known: KnownBlocks | null,
 ): ControlBlocks | null {
+  if (answer.unchanged) {
+    if (known?.channelId === answer.channelId) return null;
+    throw new RequestError(
+      `go on with channel ${channel}`,
+      "its memory has been let go since it was asked for",
+    );
+  }
   const ccb = fds.take(answer.ccbFdIndex), bcb = fds.take(answer.bcbFdIndex);
   if (known !== null && known.channelId === answer.channelId && sameMemory(known.blocks.ccbFd, ccb)) {
     ccb.close();

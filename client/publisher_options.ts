@@ -88,7 +88,13 @@ export function checkPublisherOptions(channel: string, options: PublisherTraits)
 export function createPublisherRequest(
   channel: string,
   options: PublisherTraits,
-  identity: { publisherId: number; requestToken: bigint; doorbell: boolean },
+  identity: {
+    publisherId: number;
+    requestToken: bigint;
+    doorbell: boolean;
+    mappedInode: bigint;
+    mappedDevice: bigint;
+  },
 ): RequestInit {
   const type = options.type ?? "";
   const value = {

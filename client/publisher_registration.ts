@@ -8,7 +8,7 @@ import { SleepFlag } from "../shm/doorbell.ts";
 import { PublishingEnd } from "../shm/publishing.ts";
 import type { ChannelCounters } from "../shm/system_control_block.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
-import { takeBlocks } from "./channel_memory.ts";
+import { mappedBy, takeBlocks } from "./channel_memory.ts";
 import { ChannelParts } from "./channel_parts.ts";
 import { type Control, quietly } from "./control.ts";
 import { ClosedError } from "./errors.ts";
@@ -67,6 +67,7 @@ export class PublisherRegistration {
           publisherId: keepId ? this.#attached!.publisherId : -1,
           requestToken: this.#requestToken,
           doorbell: control.doorbell,
+          ...mappedBy(keepId && this.#attached!.end.ownsSlot ? this.#attached : null),
         }),
       adopt: (answer) => this.#adopt(answer),
       removeRequest: () => {
@@ -165,7 +166,7 @@ export class PublisherRegistration {
       try {
         const blocks = takeBlocks(this.#control, this.channel, body, null, fds, known);
         cleanup.use(blocks);
-        const trigger = fds.take(body.pubPollFdIndex);
+        const trigger = body.unchanged ? null : fds.take(body.pubPollFdIndex);
         const { subTriggerFdIndexes, subTriggerSleepers, retirementFdIndexes } = body;
         const peers = cleanup.use(
           Peers.take(fds, subTriggerFdIndexes, subTriggerSleepers, retirementFdIndexes),
@@ -177,7 +178,8 @@ export class PublisherRegistration {
         cleanup.move();
         if (attached !== known) this.#leave();
         this.#attached = attached;
-        this.#setTrigger(trigger, attached);
+        if (trigger === null) this.#waiter!.look();
+        else this.#setTrigger(trigger, attached);
         this.retirements.replace(retirement);
         this.#setPeers(attached, peers, body.numSubUpdates & 0xffff);
         if (attached === known) attached.parts?.registerAgain();

@@ -75,7 +75,13 @@ export function checkSubscriberOptions<Value>(channel: string, options: Subscrib
 export function createSubscriberRequest<Value>(
   channel: string,
   options: SubscriberOptions<Value>,
-  identity: { subscriberId: number; requestToken: bigint; doorbell: boolean },
+  identity: {
+    subscriberId: number;
+    requestToken: bigint;
+    doorbell: boolean;
+    mappedInode: bigint;
+    mappedDevice: bigint;
+  },
 ): RequestInit {
   const { type = "", maxActiveMessages = 1, maxSubscribers = 0 } = options;
   const value = {

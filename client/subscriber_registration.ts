@@ -6,7 +6,7 @@ import { SleepFlag } from "../shm/doorbell.ts";
 import { ReadingEnd } from "../shm/reading.ts";
 import type { ChannelCounters } from "../shm/system_control_block.ts";
 import { type AnswerBody, openAnswer } from "./answer.ts";
-import { takeBlocks } from "./channel_memory.ts";
+import { mappedBy, takeBlocks } from "./channel_memory.ts";
 import { ChannelParts } from "./channel_parts.ts";
 import { bytesCodec, type Codec } from "./codec.ts";
 import { type Control, quietly } from "./control.ts";
@@ -146,6 +146,7 @@ export class SubscriberRegistration<Value> {
       subscriberId: keepId ? this.#attached!.subscriberId : -1,
       requestToken: this.#requestToken,
       doorbell: this.#control.doorbell,
+      ...mappedBy(keepId ? this.#attached : null),
     });
   }
 
@@ -157,7 +158,7 @@ export class SubscriberRegistration<Value> {
       try {
         const blocks = takeBlocks(this.#control, this.channel, body, body.numSlots, fds, known);
         cleanup.use(blocks);
-        const trigger = fds.take(body.pollFdIndex);
+        const trigger = body.unchanged ? null : fds.take(body.pollFdIndex);
         const { reliablePubTriggerFdIndexes, reliablePubTriggerSleepers, retirementFdIndexes } = body;
         const peers = cleanup.use(
           Peers.take(fds, reliablePubTriggerFdIndexes, reliablePubTriggerSleepers, retirementFdIndexes),
@@ -166,7 +167,8 @@ export class SubscriberRegistration<Value> {
         cleanup.move();
         if (attached !== known) this.#leave();
         this.#attached = attached;
-        this.#setTrigger(trigger, attached);
+        if (trigger === null) this.#waiter!.look();
+        else this.#setTrigger(trigger, attached);
         attached.end?.setOwnTrigger(this.#waiter!.fdNumber);
         this.#setPeers(attached, peers, body.numPubUpdates & 0xffff);
         return attached === known;

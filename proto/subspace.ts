@@ -78,6 +78,8 @@ export const CreatePublisherRequestSchema = schema<pb.CreatePublisherRequest>("s
   { no: 22, name: "maxOutstandingSlotLeases", type: "int32" },
   { no: 1000, name: "requestToken", type: "uint64" },
   { no: 1001, name: "doorbell", type: "bool" },
+  { no: 1002, name: "mappedInode", type: "uint64" },
+  { no: 1003, name: "mappedDevice", type: "uint64" },
 ], () => ({
   $typeName: "subspace.CreatePublisherRequest",
   channelName: "",
@@ -104,6 +106,8 @@ export const CreatePublisherRequestSchema = schema<pb.CreatePublisherRequest>("s
   maxOutstandingSlotLeases: 0,
   requestToken: 0n,
   doorbell: false,
+  mappedInode: 0n,
+  mappedDevice: 0n,
 }));
 
 export const CreatePublisherResponseSchema = schema<pb.CreatePublisherResponse>("subspace.CreatePublisherResponse", [
@@ -123,6 +127,7 @@ export const CreatePublisherResponseSchema = schema<pb.CreatePublisherResponse>(
   { no: 14, name: "subscriberQueueSize", type: "int32" },
   { no: 15, name: "subscriberQueueArenaSize", type: "uint64" },
   { no: 1000, name: "subTriggerSleepers", type: "int32", repeated: true },
+  { no: 1001, name: "unchanged", type: "bool" },
 ], () => ({
   $typeName: "subspace.CreatePublisherResponse",
   error: "",
@@ -141,6 +146,7 @@ export const CreatePublisherResponseSchema = schema<pb.CreatePublisherResponse>(
   subscriberQueueSize: 0,
   subscriberQueueArenaSize: 0n,
   subTriggerSleepers: [],
+  unchanged: false,
 }));
 
 export const CreateSubscriberRequestSchema = schema<pb.CreateSubscriberRequest>("subspace.CreateSubscriberRequest", [
@@ -158,6 +164,8 @@ export const CreateSubscriberRequestSchema = schema<pb.CreateSubscriberRequest>(
   { no: 12, name: "maxSubscribers", type: "int32" },
   { no: 1000, name: "requestToken", type: "uint64" },
   { no: 1001, name: "doorbell", type: "bool" },
+  { no: 1002, name: "mappedInode", type: "uint64" },
+  { no: 1003, name: "mappedDevice", type: "uint64" },
 ], () => ({
   $typeName: "subspace.CreateSubscriberRequest",
   channelName: "",
@@ -174,6 +182,8 @@ export const CreateSubscriberRequestSchema = schema<pb.CreateSubscriberRequest>(
   maxSubscribers: 0,
   requestToken: 0n,
   doorbell: false,
+  mappedInode: 0n,
+  mappedDevice: 0n,
 }));
 
 export const CreateSubscriberResponseSchema = schema<pb.CreateSubscriberResponse>("subspace.CreateSubscriberResponse", [
@@ -198,6 +208,7 @@ export const CreateSubscriberResponseSchema = schema<pb.CreateSubscriberResponse
   { no: 19, name: "defaultSubscriberQueueSize", type: "int32" },
   { no: 20, name: "subscriberQueueArenaSize", type: "uint64" },
   { no: 1000, name: "reliablePubTriggerSleepers", type: "int32", repeated: true },
+  { no: 1001, name: "unchanged", type: "bool" },
 ], () => ({
   $typeName: "subspace.CreateSubscriberResponse",
   error: "",
@@ -221,6 +232,7 @@ export const CreateSubscriberResponseSchema = schema<pb.CreateSubscriberResponse
   defaultSubscriberQueueSize: 0,
   subscriberQueueArenaSize: 0n,
   reliablePubTriggerSleepers: [],
+  unchanged: false,
 }));
 
 export const GetTriggersRequestSchema = schema<pb.GetTriggersRequest>("subspace.GetTriggersRequest", [

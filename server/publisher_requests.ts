@@ -11,7 +11,15 @@ import { type Answer, FdList } from "./answer.ts";
 import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel, type Target } from "./topology.ts";
-import { type Client, findGranted, mayBeMeant, type Publisher, type Subscriber, type User } from "./users.ts";
+import {
+  type Client,
+  findGranted,
+  isUnchanged,
+  mayBeMeant,
+  type Publisher,
+  type Subscriber,
+  type User,
+} from "./users.ts";
 
 /** Most bytes of a checksum, and of metadata. */
 const PREFIX_PART_BYTES_MAX = 0xffff;
@@ -223,7 +231,7 @@ function reclaim(
   );
   table.reclaim(orphan, client, request);
   physical.registry.setHazard(orphan.id, request.activeQueuePublishDepth);
-  return respond(orphan);
+  return respond(orphan, orphan.id === request.publisherId && isUnchanged(orphan, request));
 }
 
 function checkRoom(
@@ -320,17 +328,19 @@ function applySettings(
   table.replicateOptions(physical);
 }
 
-function respond(publisher: Publisher): Answer {
-  const { channel, record, id } = publisher, { physical } = channel;
-  const fds = new FdList(physical.blocks.ccbFd, physical.blocks.bcbFd, record.poll, record.trigger);
+function respond(publisher: Publisher, unchanged = false): Answer {
+  const { channel, record, id } = publisher, { physical } = channel, fds = new FdList();
+  const own = unchanged ? { unchanged } : {
+    ccbFdIndex: fds.add(physical.blocks.ccbFd),
+    bcbFdIndex: fds.add(physical.blocks.bcbFd),
+    pubPollFdIndex: fds.add(record.poll),
+    pubTriggerFdIndex: fds.add(record.trigger),
+  };
   const subscribers = [...subscribersOf(channel)];
   const value = {
     channelId: physical.id,
     publisherId: id,
-    ccbFdIndex: 0,
-    bcbFdIndex: 1,
-    pubPollFdIndex: 2,
-    pubTriggerFdIndex: 3,
+    ...own,
     subTriggerFdIndexes: fds.addTriggers(subscribers),
     numSubUpdates: physical.counters.numSubUpdates,
     type: physical.type,

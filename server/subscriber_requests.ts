@@ -16,7 +16,14 @@ import { retirementPipes, sleepers, subscribersOf } from "./publisher_requests.t
 import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";
 import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel } from "./topology.ts";
-import { type Client, findGranted, mayBeMeant, type Publisher, type Subscriber } from "./users.ts";
+import {
+  type Client,
+  findGranted,
+  isUnchanged,
+  mayBeMeant,
+  type Publisher,
+  type Subscriber,
+} from "./users.ts";
 
 /** The id that asks for a new subscriber. */
 const NEW = -1;
@@ -113,7 +120,7 @@ function comeBack(
   if (subscriber.client === null) table.reclaim(subscriber, client, request);
   // Whatever has happened to the control block since, publishers know of it now.
   subscriber.channel.physical.registry.addSubscriber(subscriber.id, subscriber.channel.vchanId, false);
-  return respond(subscriber);
+  return respond(subscriber, isUnchanged(subscriber, request));
 }
 
 /** What the first subscriber fixes for all who follow, on a multiplexer as a whole. */
@@ -147,17 +154,19 @@ function applyType(table: ChannelTable, physical: PhysicalChannel, type: Uint8Ar
   table.settingsChanged(physical);
 }
 
-function respond({ channel, record, id, queueCapacity }: Subscriber): Answer {
-  const { physical } = channel, { layout } = physical;
-  const fds = new FdList(physical.blocks.ccbFd, physical.blocks.bcbFd, record.trigger, record.poll);
+function respond({ channel, record, id, queueCapacity }: Subscriber, unchanged = false): Answer {
+  const { physical } = channel, { layout } = physical, fds = new FdList();
+  const own = unchanged ? { unchanged } : {
+    ccbFdIndex: fds.add(physical.blocks.ccbFd),
+    bcbFdIndex: fds.add(physical.blocks.bcbFd),
+    triggerFdIndex: fds.add(record.trigger),
+    pollFdIndex: fds.add(record.poll),
+  };
   const publishers = [...reliablePublishersOf(channel)];
   const value = {
     channelId: physical.id,
     subscriberId: id,
-    ccbFdIndex: 0,
-    bcbFdIndex: 1,
-    triggerFdIndex: 2,
-    pollFdIndex: 3,
+    ...own,
     slotSize: physical.slotBytes,
     numSlots: layout.numSlots,
     reliablePubTriggerFdIndexes: fds.addTriggers(publishers),

@@ -68,6 +68,24 @@ export function mayBeMeant({ record: { info } }: User, requestToken: bigint): bo
   return requestToken === 0n || info.requestToken === 0n || requestToken === info.requestToken;
 }
 
+/** What a client says of a user that it has already. */
+export interface Mapped {
+  readonly requestToken: bigint;
+  readonly mappedInode: bigint;
+  readonly mappedDevice: bigint;
+}
+
+/**
+ * Whether a client has of a user what it would be sent: the same memory, and the eventfds, which are made once a user.
+ */
+export function isUnchanged(user: User, { requestToken, mappedInode, mappedDevice }: Mapped): boolean {
+  if (mappedInode === 0n || requestToken === 0n || user.record.info.requestToken !== requestToken) {
+    return false;
+  }
+  const { inode, device } = user.channel.physical.blocks.file;
+  return inode === mappedInode && device === mappedDevice;
+}
+
 /** All fds of a user. */
 export function userFds(user: User): Fd[] {
   return user.kind === "publisher" ? publisherFds(user.record) : subscriberFds(user.record);

@@ -3,7 +3,7 @@
  * reading what they count (specification, sections 4.2 to 4.5, 4.10).
  */
 
-import type { Fd } from "../ffi/fd.ts";
+import type { Fd, FileStatus } from "../ffi/fd.ts";
 import { createMemory, type MemoryAllocator } from "../ffi/memory_object.ts";
 import { arena, type ArenaMapping } from "./arena.ts";
 import {
@@ -82,6 +82,7 @@ export class ControlBlocks implements Disposable {
   readonly #numBuffersWord: number;
   /** Address of the core's `ChannelStruct`. */
   readonly struct: number;
+  #file: FileStatus | undefined;
 
   private constructor(
     readonly shape: ControlBlockShape,
@@ -135,6 +136,11 @@ export class ControlBlocks implements Disposable {
         : `Cannot use the control block of channel ${shape.channelName}: it is of version ${version}, and only ` +
           `${CONTROL_BLOCK_VERSION} is known`,
     );
+  }
+
+  /** Which file the control block is. */
+  get file(): FileStatus {
+    return this.#file ??= this.ccbFd.stat();
   }
 
   get numSlots(): number {

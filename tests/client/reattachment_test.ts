@@ -97,6 +97,20 @@ function test(name: string, shadow: boolean, run: (server: Restartable) => Promi
     }));
 }
 
+test("with a shadow a restart leaves the fds that one polls as they are", true, async (server) => {
+  const client = await server.connect();
+  const publisher = await client.createPublisher("/a", { slotBytes: 64, numSlots: 8, reliable: true });
+  const subscriber = await client.createSubscriber("/a", { reliable: true });
+  const before = [publisher.pollFd, subscriber.pollFd];
+  const waiting = subscriber.wait();
+  await server.stop();
+  await server.restart();
+  assert.deepEqual([publisher.pollFd, subscriber.pollFd], before);
+  publisher.publish(bytes("after"));
+  assert(await waiting);
+  assert.deepEqual(readAll(subscriber), ["after"]);
+});
+
 test("with a shadow a restart is not noticed: ids, memory, messages and waits stay", true, async (server) => {
   const client = await server.connect();
   const subscriber = await client.createSubscriber("/a", { reliable: true, maxActiveMessages: 2 });

@@ -71,6 +71,8 @@ function comparable(response: Response["response"], numFds: number, session: str
     alwaysEmitImplicit: true,
   }) as Record<string, Record<string, JsonValue>>;
   const [kind, value] = Object.entries(json)[0];
+  // What only ours says, and only to those who say what they have.
+  if (value.unchanged === false) delete value.unchanged;
   for (const [field, entry] of Object.entries(value)) {
     if (!Array.isArray(entry)) continue;
     if (field.endsWith("FdIndexes")) value[field] = entry.length;
