@@ -108,7 +108,7 @@ async function askWhoever(
 }
 
 async function lookInBrief(connection: Connection, { pid }: Header, socket: string): Promise<ShadowSight> {
-  sendEvent(connection, { event: { case: "requestState", value: { brief: true } } });
+  sendEvent(connection, { event: { case: "requestState", value: { brief: true, bundles: true } } });
   const received = await receiveBriefDumpSoFar(connection);
   return {
     kind: "shadow",

@@ -813,9 +813,11 @@ export const ShadowBriefChannelSchema = schema<pb.ShadowBriefChannel>("subspace.
 
 export const ShadowBundleSchema = schema<pb.ShadowBundle>("subspace.ShadowBundle", [
   { no: 1, name: "channels", type: ShadowBriefChannelSchema, repeated: true },
+  { no: 2, name: "brief", type: "bool" },
 ], () => ({
   $typeName: "subspace.ShadowBundle",
   channels: [],
+  brief: false,
 }));
 
 export const ShadowStateCompleteSchema = schema<pb.ShadowStateComplete>("subspace.ShadowStateComplete", [], () => ({

@@ -17,7 +17,7 @@ import { Acceptor } from "../wire/acceptor.ts";
 import { AccessPolicy, peerText } from "../wire/access.ts";
 import { Connection, type Incoming, ProtocolError } from "../wire/connection.ts";
 import { sendBriefDump } from "../wire/brief_dump.ts";
-import { sendBundledDump } from "../wire/bundled_dump.ts";
+import { sendBriefBundles, sendBundledDump } from "../wire/bundled_dump.ts";
 import { peerOf } from "../wire/peer.ts";
 import { NOWHERE, type Position, previousSocket, replicationSocket } from "../wire/position.ts";
 import { type RefusalReason, unsaidText } from "../wire/refusals.ts";
@@ -442,5 +442,6 @@ function reasonOf(error: unknown): string {
 
 /** How to send the state that somebody asked for. */
 function senderFor({ brief, bundles }: ShadowRequestState): typeof sendDump {
-  return brief ? sendBriefDump : bundles ? sendBundledDump : sendDump;
+  if (brief) return bundles ? sendBriefBundles : sendBriefDump;
+  return bundles ? sendBundledDump : sendDump;
 }

@@ -1,6 +1,6 @@
 /**
  * A shadow's state for a server that recovers from it: as a state dump, with many channels and all their fds in one
- * message. Spoken on the second socket of our shadows, and only when asked for. Of a system with 1000 channels and 4000
+ * message; and the same in brief. Spoken on the second socket of our shadows, and only when asked for. Of a system with 1000 channels and 4000
  * users it takes a hundredth of the messages.
  */
 
@@ -9,6 +9,7 @@ import { FDS_PER_MESSAGE_MAX } from "../ffi/message.ts";
 import type { ShadowBundle, ShadowEvent } from "../proto/subspace_pb.ts";
 import { create } from "../proto/message.ts";
 import { ShadowCreateChannelSchema } from "../proto/subspace.ts";
+import { inBrief } from "./brief_dump.ts";
 import type { Connection } from "./connection.ts";
 import { CHANNEL_FDS, publisherFdCount, type ShadowEventInit, SUBSCRIBER_FDS } from "./shadow_link.ts";
 import {
@@ -34,28 +35,38 @@ const RECORD_BYTES = 128;
  * @param stallMs A reader that takes nothing for so long is dropped: see the connection's `failure`.
  */
 export function sendBundledDump(connection: Connection, dump: StateDump, stallMs: number): Promise<void> {
-  return sendDumpAs(connection, dump, inBundles(dump.channels.values()), stallMs);
+  return sendDumpAs(connection, dump, inBundles(dump.channels.values(), false), stallMs);
+}
+
+/** As `sendBundledDump`, for those who only look: see `sendBriefDump`. */
+export function sendBriefBundles(connection: Connection, dump: StateDump, stallMs: number): Promise<void> {
+  return sendDumpAs(connection, dump, inBundles(dump.channels.values(), true), stallMs);
 }
 
 /** The events of channels; small channels in bundles. */
-function* inBundles(channels: Iterable<ChannelRecord>): Generator<[ShadowEventInit, Fd[]]> {
+function* inBundles(
+  channels: Iterable<ChannelRecord>,
+  brief: boolean,
+): Generator<[ShadowEventInit, Fd[]]> {
+  const fdsOf = brief ? ({ ccb, bcb }: ChannelRecord) => [ccb, bcb] : channelFds;
   let bundle: ChannelRecord[] = [], room = BUNDLE_BYTES_MAX, roomForFds = FDS_PER_MESSAGE_MAX;
   for (const channel of channels) {
-    const bytes = bytesOf(channel), numFds = channelFds(channel).length;
+    const bytes = bytesOf(channel), numFds = fdsOf(channel).length;
     if (bytes > room || numFds > roomForFds) {
-      if (bundle.length > 0) yield bundleEvent(bundle);
+      if (bundle.length > 0) yield [bundleEvent(bundle, brief), bundle.flatMap(fdsOf)];
       bundle = [];
       room = BUNDLE_BYTES_MAX;
       roomForFds = FDS_PER_MESSAGE_MAX;
     }
-    if (channel.clientBuffers.size > 0 || bytes > room || numFds > roomForFds) yield* channelEvents(channel);
-    else {
+    if (channel.clientBuffers.size > 0 || bytes > room || numFds > roomForFds) {
+      yield* brief ? inBrief([channel]) : channelEvents(channel);
+    } else {
       bundle.push(channel);
       room -= bytes;
       roomForFds -= numFds;
     }
   }
-  if (bundle.length > 0) yield bundleEvent(bundle);
+  if (bundle.length > 0) yield [bundleEvent(bundle, brief), bundle.flatMap(fdsOf)];
 }
 
 /** No less than it takes in a bundle: a character takes three bytes at the most. */
@@ -64,13 +75,13 @@ function bytesOf({ info, publishers, subscribers }: ChannelRecord): number {
   return info.type.length + 3 * info.mux.length + records * (RECORD_BYTES + 3 * info.channelName.length);
 }
 
-function bundleEvent(bundle: readonly ChannelRecord[]): [ShadowEventInit, Fd[]] {
+function bundleEvent(bundle: readonly ChannelRecord[], brief: boolean): ShadowEventInit {
   const channels = bundle.map(({ info, publishers, subscribers }) => ({
     channel: info,
     publishers: Array.from(publishers.values(), ({ info }) => info),
     subscribers: Array.from(subscribers.values(), ({ info }) => info),
   }));
-  return [{ event: { case: "bundle", value: { channels } } }, bundle.flatMap(channelFds)];
+  return { event: { case: "bundle", value: { channels, brief } } };
 }
 
 /**
@@ -81,7 +92,7 @@ function bundleEvent(bundle: readonly ChannelRecord[]): [ShadowEventInit, Fd[]] 
 export async function receiveBundledDump(connection: Connection): Promise<StateDump> {
   const channels: StateDump["channels"] = new Map();
   const { dump, failure } = await receiveSoFar(connection, channels, ({ message: { event }, fds }) => {
-    if (event.case !== "bundle") return addToDump(channels, event, fds);
+    if (event.case !== "bundle" || event.value.brief) return addToDump(channels, event, fds);
     for (const [part, partFds] of eventsOf(event.value, fds)) addToDump(channels, part, partFds);
   });
   if (failure === null) return dump;

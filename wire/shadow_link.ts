@@ -37,7 +37,9 @@ export function fdCount({ event }: ShadowEvent): number {
     case "addPublisher":
       return publisherFdCount(event.value);
     case "bundle":
-      return event.value.channels.reduce((sum, channel) => sum + bundledFdCount(channel), 0);
+      return event.value.brief
+        ? CHANNEL_FDS * event.value.channels.length
+        : event.value.channels.reduce((sum, channel) => sum + bundledFdCount(channel), 0);
     case "stateDump":
       return event.value.sessionId !== 0n ? 1 : 0;
     case "registerClientBuffer":

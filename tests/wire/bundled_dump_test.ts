@@ -12,7 +12,13 @@ import {
   ShadowCreateChannelSchema,
 } from "../../proto/subspace.ts";
 import type { ShadowBriefChannel } from "../../proto/subspace_pb.ts";
-import { receiveBundledDump, sendBundledDump } from "../../wire/bundled_dump.ts";
+import {
+  closeBriefDump,
+  receiveBriefDumpSoFar,
+  type SeenState,
+  sendBriefDump,
+} from "../../wire/brief_dump.ts";
+import { receiveBundledDump, sendBriefBundles, sendBundledDump } from "../../wire/bundled_dump.ts";
 import { Connection } from "../../wire/connection.ts";
 import { receiveEvent, sendEvent } from "../../wire/shadow_link.ts";
 import {
@@ -144,6 +150,60 @@ test(
     assert.deepEqual(wordsOf(received), wordsOf(sent));
     closeDump(received);
     closeDump(sent);
+  },
+);
+
+/** What is seen of a state in brief, in words. */
+function briefWordsOf({ sessionId, scb, channels }: SeenState): unknown {
+  const file = (fd: Fd | null) => fd?.stat().inode;
+  return [
+    sessionId,
+    file(scb),
+    [...channels.values()].map(({ info, ccb, bcb, publishers, subscribers, clientBuffers }) => [
+      info,
+      [file(ccb), file(bcb)],
+      [...publishers].map(([id, { info }]) => [id, info]),
+      [...subscribers].map(([id, { info }]) => [id, info]),
+      [...clientBuffers].map(([key, { metadata }]) => [key, metadata]),
+    ]),
+  ];
+}
+
+for (const [what, sendIt] of [["in bundles", sendBriefBundles], ["one by one", sendBriefDump]] as const) {
+  test(`a state in brief is the same, its channels ${what}`, async (sender, receiver) => {
+    const split = channel("/split", 1, 1);
+    const metadata = create(ClientBufferHandleMetadataProtoSchema, { channelName: "/split", slotId: 1 });
+    putClientBuffer(split, { metadata, fd: files(1)[0] });
+    const small = Array.from({ length: 150 }, (_, i) => channel(`/small_${i}`, i % 3, i % 4));
+    const sent = state(...small, channel("/" + "n".repeat(20_000), 1, 1), split, channel("/last", 1, 1));
+    const [{ dump, failure, numChannels }] = await Promise.all([
+      receiveBriefDumpSoFar(receiver),
+      sendIt(sender, sent, 10_000),
+    ]);
+    assert.deepEqual([failure, numChannels], [null, 153]);
+    assert.deepEqual(briefWordsOf(dump), briefWordsOf(sent));
+    closeBriefDump(dump);
+    closeDump(sent);
+  });
+}
+
+test(
+  "of a bundle in brief with a channel twice nothing is taken, and its fds are closed",
+  async (sender, receiver) => {
+    const bundle = (...names: string[]) => {
+      const fds = files(2 * names.length);
+      const channels = names.map((channelName) => ({ channel: { channelName } }));
+      sendEvent(sender, { event: { case: "bundle", value: { channels, brief: true } } }, fds);
+      for (const fd of fds) fd.close();
+    };
+    sendEvent(sender, { event: { case: "stateDump", value: { numChannels: 3 } } });
+    bundle("/a");
+    bundle("/b", "/c", "/b");
+    const { dump, failure } = await receiveBriefDumpSoFar(receiver);
+    assert.match(failure!.message, /^Cannot accept channel \/b twice in a state dump$/);
+    assert.deepEqual([...dump.channels.keys()], ["/a"]);
+    assert(!dump.channels.get("/a")!.ccb.closed);
+    closeBriefDump(dump);
   },
 );
 
