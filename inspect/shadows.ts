@@ -11,7 +11,7 @@ export interface Shadows extends Programs {
 }
 
 const columns: readonly Column[] = [
-  { title: "SHADOW", minimum: 12 },
+  { title: "SHADOW", minimum: 8 },
   { title: "PID", align: "right" },
   { title: "STATE" },
   { title: "LAG", align: "right" },
@@ -19,7 +19,7 @@ const columns: readonly Column[] = [
   { title: "OFFSET", align: "right" },
   { title: "CHANNELS", align: "right" },
   { title: "FULL SYNC" },
-  { title: "ASIDE", minimum: 5 },
+  { title: "ASIDE", align: "right" },
 ];
 
 /** The table of shadows, for a report; no lines where there are none. */
@@ -63,7 +63,7 @@ function row(shadow: ShadowProgram): Cell[] {
     known(position?.offset ?? null),
     known(numChannels),
     lastFullSync ?? "-",
-    previous === null ? "" : formatNumberOf(previous.numChannels, "channel"),
+    previous === null ? "" : formatCount(previous.numChannels),
   ];
 }
 

@@ -71,8 +71,8 @@ function confirmed(socket: string, what: Command, { report, numChannels }: Shado
   const aside = formatNumberOf(report.previousChannels, "channel");
   writeError(
     what === "rollback"
-      ? `The next server on ${socket} will recover ${aside} instead of ${numChannels}, which are kept aside then. `
-      : `${aside}, with their messages, will be gone for good from ${socket}. `,
+      ? `The next server on ${socket} will recover ${aside} instead of ${numChannels}, which are kept aside then.\n`
+      : `${aside}, with their messages, will be gone for good from ${socket}.\n`,
   );
   return prompt("Go on? [y/N]")?.trim().toLowerCase().startsWith("y") ?? false;
 }

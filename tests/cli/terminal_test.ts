@@ -5,7 +5,7 @@ import { displayWidth } from "../../inspect/table.ts";
 import { Mapping } from "../../ffi/mapping.ts";
 import { Ccb } from "../../shm/layout.ts";
 import { RecordedShadow } from "../inspect/recorded_shadow.ts";
-import { ownShadow } from "../inspect/shadows.ts";
+import { ownShadow, shadowWithAside } from "../inspect/shadows.ts";
 import { withTraffic } from "../inspect/sights.ts";
 import { inRepository, mayRun, Program } from "../program.ts";
 import { inspector, test, whileTalking } from "./inspector.ts";
@@ -46,6 +46,15 @@ test("no verb shows a line that is wider than the terminal, and all are coloured
       }
     }
   }
+});
+
+test("shadows that keep something aside fit the terminal too", async () => {
+  using recorded = new RecordedShadow();
+  using aside = await shadowWithAside(recorded);
+  const args = ["shadows", `--socket=${aside.socket}`, "--server=/nowhere"];
+  const { out } = await inspector(args, { columns: 80 });
+  assert.match(out.replace(CONTROLS, ""), / no server .* 9 {2}new {10,}9$/m);
+  for (const line of out.replace(CONTROLS, "").split("\n")) assert(displayWidth(line) <= 80, line);
 });
 
 test("watch leaves the terminal as it was, also when it fails", async () => {
@@ -127,6 +136,30 @@ test(
       assert.equal((await watch.status()).code, 0);
       assert(watch.lines.join("\n").endsWith(LEAVE), JSON.stringify(watch.lines.at(-1)));
     }
+  },
+  !script,
+);
+
+test(
+  `what cannot be undone is asked for, all of the question to be seen${
+    script ? "" : " (skipped: needs script, and to run it)"
+  }`,
+  async () => {
+    using recorded = new RecordedShadow();
+    using aside = await shadowWithAside(recorded);
+    for (
+      const [verb, question] of [["rollback", / instead of 9, .* aside then\.\r$/], [
+        "forget",
+        / for good from .*\.\r$/,
+      ]] as const
+    ) {
+      await using program = onTerminal(verb, `--socket=${aside.socket}`);
+      await program.line(question);
+      await program.write("n\n");
+      assert.equal((await program.status()).code, 1);
+      assert.match(program.lines.at(-1)!, /it was not confirmed; say so with --yes\r$/);
+    }
+    assert.notEqual(aside.shadow.previous, null);
   },
   !script,
 );

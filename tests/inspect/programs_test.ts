@@ -194,7 +194,7 @@ Deno.test("shadows and counters are tables, and fit their terminal", () => {
     renderShadows({ schemaVersion: 1, ...told }, { ...options, width: 120 }),
     "Server /server (pid 7), generation 40, offset 9\n\n" +
       "SHADOW        PID  STATE   LAG  GENERATION  OFFSET  CHANNELS  FULL SYNC  ASIDE\n" +
-      "primary /one    8  BEHIND    4          40       5         3  behind     1 channel\n",
+      "primary /one    8  BEHIND    4          40       5         3  behind         1\n",
   );
   for (const line of renderShadows({ schemaVersion: 1, ...told }, options).split("\n")) {
     assert(displayWidth(line) <= 80, line);
