@@ -1,9 +1,12 @@
-/** What C++ publishers publish is recorded, and replayed to C++ subscribers, all of it through C++ servers and shadows. */
+/**
+ * What C++ publishers publish is recorded, and replayed to C++ subscribers, who also read what the inspector publishes;
+ * all of it through C++ servers and shadows.
+ */
 
 import assert from "node:assert/strict";
 import { inspect } from "../../inspect/inspect.ts";
 import { RecordingReader } from "../../inspect/recording.ts";
-import { sessionsOf, startServer, until } from "../deployment.ts";
+import { sessionsOf, startClient, startServer, until } from "../deployment.ts";
 import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
 import { removeTraces } from "../traces.ts";
 import { checkPeerMessage, havePeers } from "./peer_messages.ts";
@@ -81,6 +84,36 @@ Deno.test({
       await subscriber.line(new RegExp(`^received ${MESSAGES} lost ${lost} torn 0 dup 0 `));
       assert.equal((await subscriber.status()).code, 0);
     }
+  },
+});
+
+Deno.test({
+  name: "what the inspector publishes a C++ subscriber reads" + reason,
+  ignore,
+  async fn() {
+    const socket = uniqueSocket("server");
+    await using server = await startServer("cpp", socket);
+    await using reader = startClient("cpp", "sub", [`--socket=${socket}`, "--channel=/said"]);
+    await until(
+      "the reader is there",
+      async () =>
+        (await inspect(socket)).channels.some(({ name, numSubscribers }) =>
+          name === "/said" && numSubscribers > 0
+        ),
+    );
+    await using publisher = Program.deno("cli/inspect.ts", ["publish", "/said", `--server=${socket}`]);
+    await publisher.write("one\n\ntwo\n");
+    await publisher.closeStdin();
+    assert.equal((await publisher.status()).code, 0);
+    assert.deepEqual(publisher.lines, ["Published 2 messages, 6 B"]);
+    await reader.line(/^Message 2: two$/);
+    assert.deepEqual(reader.lines.filter((line) => /^Message/.test(line)), [
+      "Message 1: one",
+      "Message 2: two",
+    ]);
+    await reader.kill();
+    await server.kill();
+    sessionsOf([server]).forEach((session) => removeTraces(BigInt(session)));
   },
 });
 
