@@ -9,37 +9,41 @@
  * the system control block; a channel without users is gone before the method that emptied it returns.
  */
 
-import { create } from "../proto/message.ts";
 import { getLogger } from "@logtape/logtape";
 import { closeAll, type Fd } from "../ffi/fd.ts";
-import { ShadowAddPublisherSchema, ShadowAddSubscriberSchema } from "../proto/subspace.ts";
-import type { ShadowAddPublisher, ShadowAddSubscriber } from "../proto/subspace_pb.ts";
 import { ControlBlocks } from "../shm/control_blocks.ts";
 import { Limit } from "../shm/layout.ts";
 import { Registry } from "../shm/registry.ts";
 import { SystemControlBlock } from "../shm/system_control_block.ts";
 import type { ShadowEventInit } from "../wire/shadow_link.ts";
-import type {
-  ChannelRecord,
-  ClientBufferRecord,
-  PublisherRecord,
-  SubscriberRecord,
-} from "../wire/state_dump.ts";
-import { clientBufferKey } from "../wire/state_dump.ts";
+import type { ChannelRecord, ClientBufferRecord } from "../wire/state_dump.ts";
+import { clientBufferEvent, clientBufferKey } from "../wire/state_dump.ts";
 import { Channel } from "./channel.ts";
+import { ChannelSet } from "./channel_set.ts";
 import type { Host } from "./host.ts";
 import { wakeOthers, wakeReliablePublishers, withdraw } from "./departure.ts";
 import { IdPool } from "./id_pool.ts";
 import type { Change } from "./journal.ts";
+import { newPublisher, newSubscriber } from "./new_users.ts";
 import { Orphans } from "./orphans.ts";
-import { hasEnded, processOf, type ProcessRecord } from "./processes.ts";
+import { hasEnded, processOf } from "./processes.ts";
 import { LostReferences } from "./lost_references.ts";
-import { bufferStem, removeMessageBuffers } from "./message_buffers.ts";
+import { removeMessageBuffers } from "./message_buffers.ts";
 import { type BufferLayout, PhysicalChannel } from "./physical_channel.ts";
 import type { ReplicationSource } from "./replication.ts";
 import { requestError } from "./request_error.ts";
 import { checkRecord, giveQueue, physicalFromRecord, reconcile, restoreUsers } from "./restoration.ts";
-import { channelInfo, channelRecord, eventOf, removeUser, updateOptions } from "./shadow_records.ts";
+import {
+  addUser,
+  channelRecord,
+  createChannel,
+  eventOf,
+  removeChannel,
+  removeUser,
+  updateOptions,
+} from "./shadow_records.ts";
+import type { ChannelShape, PublisherTraits, ReclaimTraits, SubscriberTraits } from "./traits.ts";
+import { type UnsettledPublisher, UnsettledPublishers } from "./unsettled_publishers.ts";
 import { type Client, type Publisher, type Subscriber, type User, userFds } from "./users.ts";
 
 const log = getLogger(["subspace", "server"]);
@@ -54,58 +58,22 @@ export interface Effects {
 
 const silence: Effects = { replicate: () => {}, directoryChanged: () => {} };
 
-/** What a new physical channel looks like. */
-export interface ChannelShape {
-  readonly layout: BufferLayout;
-  /** Room for subscriber queues, in bytes. */
-  readonly queueArenaBytes: number;
-  readonly type: Uint8Array<ArrayBufferLike>;
-}
-
-/** What the table adds to what a client says of a user. */
-type Own =
-  | "$typeName"
-  | "$unknown"
-  | "channelName"
-  | "processStart"
-  | "pidNamespace"
-  | "requestToken"
-  | "clientToken";
-
-/** What a client says about a publisher that it wants. */
-export type PublisherTraits = Omit<ShadowAddPublisher, Own | "publisherId"> & Repeatable;
-
-/** What a client says about a subscriber that it wants. */
-export type SubscriberTraits = Omit<ShadowAddSubscriber, Own | "subscriberId"> & Repeatable;
-
-interface Repeatable {
-  /** Of the request: see `findGranted`. Default: 0, for none. */
-  readonly requestToken?: bigint;
-}
-
 /** What a table knows beside its channels and users. */
 export interface Leftovers {
-  /** Publishers that are gone, but may still be writing to subscriber queues. */
-  readonly unsettled: readonly (ProcessRecord & { readonly channelName: string; readonly id: number })[];
+  readonly unsettled: readonly UnsettledPublisher[];
   /** Channels that subscribers have left, perhaps with messages that they still seem to hold. */
   readonly leftChannels: readonly string[];
   /** Multiplexers, also those without virtual channels. */
   readonly multiplexers: readonly string[];
 }
 
-/** What a client says about an orphan of its own. */
-export type ReclaimTraits = Pick<PublisherTraits, "processId" | "doorbell">;
-
 /** The channels of one session. */
 export class ChannelTable implements ReplicationSource, Disposable {
-  readonly #channels = new Map<string, Channel>();
+  readonly #channels = new ChannelSet();
   readonly #ids = new IdPool(Limit.channels);
-  /** Names of physical channels, as they are in the names of message buffers. */
-  readonly #bufferNames = new Map<string, string>();
   readonly #orphans: Orphans;
   readonly #lostReferences = new LostReferences();
-  /** Publishers that are gone, but may still be writing to subscriber queues: their ids are nobody else's as yet. */
-  readonly #unsettled = new Set<{ physical: PhysicalChannel; id: number; process: ProcessRecord }>();
+  readonly #unsettled: UnsettledPublishers;
   /** Told of every change; nothing until it is set. */
   effects: Effects = silence;
   /** Orphans that were removed, as their process had ended or their time was up. */
@@ -117,6 +85,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     readonly systemBlock: SystemControlBlock,
   ) {
     this.#orphans = new Orphans(host);
+    this.#unsettled = new UnsettledPublishers(host);
   }
 
   /** A fresh session. Its id is the time, in nanoseconds (section 2.2). */
@@ -153,27 +122,27 @@ export class ChannelTable implements ReplicationSource, Disposable {
   }
 
   find(name: string): Channel | undefined {
-    return this.#channels.get(name);
+    return this.#channels.find(name);
   }
 
   /** The channel whose message buffers would have the same names: `a/b` and `a.b` cannot both be. */
   findNamesake(name: string): string | undefined {
-    return this.#bufferNames.get(bufferStem(name));
+    return this.#channels.findNamesake(name);
   }
 
   /** All channels, oldest first: a multiplexer comes before its virtual channels. */
   channels(): Iterable<Channel> {
-    return this.#channels.values();
+    return this.#channels;
   }
 
   /** @inheritdoc */
   *records(): Generator<ChannelRecord> {
-    for (const channel of this.#channels.values()) yield channelRecord(channel);
+    for (const channel of this.#channels) yield channelRecord(channel);
   }
 
   /** @inheritdoc */
   eventOf(change: Change): [ShadowEventInit, Fd[]] | null {
-    return eventOf(change, (name) => this.#channels.get(name));
+    return eventOf(change, (name) => this.find(name));
   }
 
   // Channels
@@ -209,20 +178,10 @@ export class ChannelTable implements ReplicationSource, Disposable {
   }
 
   #insert(channel: Channel): Channel {
-    this.#enter(channel);
-    this.#replicateChannel(channel);
+    this.#channels.add(channel);
+    this.effects.replicate(...createChannel(channel));
     this.effects.directoryChanged();
     return channel;
-  }
-
-  #enter(channel: Channel): void {
-    this.#channels.set(channel.name, channel);
-    if (!channel.isVirtual) this.#bufferNames.set(bufferStem(channel.name), channel.name);
-  }
-
-  #replicateChannel(channel: Channel): void {
-    const { ccbFd, bcbFd } = channel.physical.blocks;
-    this.effects.replicate({ event: { case: "createChannel", value: channelInfo(channel) } }, [ccbFd, bcbFd]);
   }
 
   /** Gives a placeholder its real memory. Its subscribers move over, and notice by the publisher that comes next. */
@@ -240,12 +199,12 @@ export class ChannelTable implements ReplicationSource, Disposable {
     physical.replaceBlocks(blocks);
     physical.layout = layout;
     physical.prefixKnown = true;
-    for (const channel of physical.channels()) this.#replicateChannel(channel);
+    for (const channel of physical.channels()) this.effects.replicate(...createChannel(channel));
   }
 
   /** Settings of a channel that were unknown when it was made have become known. */
   settingsChanged(physical: PhysicalChannel): void {
-    for (const channel of physical.channels()) this.#replicateChannel(channel);
+    for (const channel of physical.channels()) this.effects.replicate(...createChannel(channel));
     this.effects.directoryChanged();
   }
 
@@ -257,10 +216,10 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /** Removes a channel that nothing keeps alive, its memory, and then its multiplexer if it was the last on it. */
   removeIfEmpty(channel: Channel): void {
-    if (!channel.isEmpty || this.#channels.get(channel.name) !== channel) return;
-    const { physical, name } = channel;
-    this.#channels.delete(name);
-    this.#replicateRemoval(name, physical);
+    if (!channel.isEmpty || this.find(channel.name) !== channel) return;
+    const { physical } = channel;
+    this.#channels.delete(channel);
+    this.effects.replicate(removeChannel(channel), []);
     if (channel.isVirtual) {
       physical.virtualChannels!.delete(channel.vchanId);
       this.removeIfEmpty(physical.channel);
@@ -269,7 +228,6 @@ export class ChannelTable implements ReplicationSource, Disposable {
       this.#lostReferences.forget(physical);
       physical.close();
       physical.counters.clear();
-      this.#bufferNames.delete(bufferStem(name));
       this.#ids.release(physical.id);
     }
     this.effects.directoryChanged();
@@ -279,56 +237,27 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /** Adds a publisher. There must be a free user id. */
   addPublisher(channel: Channel, client: Client, traits: PublisherTraits): Publisher {
-    const { physical } = channel;
     using cleanup = new DisposableStack();
-    const id = this.#allocateUserId(physical, "publisher", cleanup);
-    physical.registry.forgetSleeper(id);
-    const trigger = cleanup.use(this.host.createEventFd());
-    const pipe = traits.notifyRetirement ? this.host.createPacketPipe() : null;
-    const info = create(ShadowAddPublisherSchema, {
-      ...traits,
-      channelName: channel.name,
-      publisherId: id,
-      clientToken: client.token,
-      ...processOf(this.host, client, traits.processId),
-    });
-    const record: PublisherRecord = {
-      info,
-      poll: trigger,
-      trigger,
-      retirement: pipe === null ? null : { read: pipe[0], write: pipe[1] },
-    };
+    const id = this.#allocateUserId(channel.physical, "publisher", cleanup);
+    const user = newPublisher(this.host, id, channel, client, traits);
     cleanup.move();
-    const user: Publisher = { kind: "publisher", id, channel, client, claimedPid: traits.processId, record };
     channel.publishers.set(id, user);
     this.#join(user, client);
-    physical.counters.countPublisher(1, info.isReliable);
+    channel.physical.counters.countPublisher(1, traits.isReliable);
     return user;
   }
 
   /** Adds a subscriber. There must be a free user id. */
   addSubscriber(channel: Channel, client: Client, traits: SubscriberTraits): Subscriber {
-    const { physical } = channel, { registry } = physical;
+    const { physical } = channel;
     using cleanup = new DisposableStack();
     const id = this.#allocateUserId(physical, "subscriber", cleanup);
-    registry.forgetSleeper(id);
-    const trigger = cleanup.use(this.host.createEventFd());
-    const queueCapacity = registry.allocateQueue(id, traits.subscriberQueueSize);
-    const info = create(ShadowAddSubscriberSchema, {
-      ...traits,
-      channelName: channel.name,
-      subscriberId: id,
-      clientToken: client.token,
-      ...processOf(this.host, client, traits.processId),
-    });
+    const user = newSubscriber(this.host, id, channel, client, traits);
     cleanup.move();
-    const record: SubscriberRecord = { info, trigger, poll: trigger };
-    const claimedPid = traits.processId;
-    const user: Subscriber = { kind: "subscriber", id, channel, client, claimedPid, record, queueCapacity };
     channel.subscribers.set(id, user);
-    registry.addSubscriber(id, channel.vchanId, true);
+    physical.registry.addSubscriber(id, channel.vchanId, true);
     this.#join(user, client);
-    physical.counters.countSubscriber(1, info.isReliable);
+    physical.counters.countSubscriber(1, traits.isReliable);
     return user;
   }
 
@@ -336,21 +265,15 @@ export class ChannelTable implements ReplicationSource, Disposable {
     const id = physical.userIds.allocate();
     if (id === null) throw requestError("INTERNAL", `No capacity for another ${kind}`);
     cleanup.defer(() => physical.userIds.release(id));
+    physical.registry.forgetSleeper(id);
     return id;
   }
 
   #join(user: User, client: Client): void {
     user.channel.physical.census.add(user);
     client.users.add(user);
-    this.#replicateUser(user);
+    this.effects.replicate(...addUser(user));
     this.effects.directoryChanged();
-  }
-
-  #replicateUser(user: User): void {
-    const event = user.kind === "publisher"
-      ? { case: "addPublisher" as const, value: user.record.info }
-      : { case: "addSubscriber" as const, value: user.record.info };
-    this.effects.replicate({ event }, userFds(user));
   }
 
   /** An orphan's client has come back: in which process, and whether it says when it sleeps. */
@@ -362,7 +285,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     // The reference's shadows keep what they have of an id that is added again.
     if (processId !== info.processId) this.effects.replicate(removeUser(user), []);
     if (changed || processId !== info.processId || processStart !== info.processStart) {
-      this.#replicateUser(user);
+      this.effects.replicate(...addUser(user));
     }
     this.effects.directoryChanged();
   }
@@ -389,7 +312,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     this.effects.replicate(removeUser(user), []);
     physical.census.remove(user);
     if (settled) physical.userIds.release(id);
-    else this.#unsettled.add({ physical, id, process: record.info });
+    else this.#unsettled.add(physical, id, record.info);
     user.client?.users.delete(user);
     this.#orphans.delete(user);
     if (user.kind === "subscriber" && !asked) this.#lostReferences.noteDeparture(physical);
@@ -446,16 +369,8 @@ export class ChannelTable implements ReplicationSource, Disposable {
    * subscribers still seem to hold, and channels that nobody has. To be called every few seconds.
    */
   sweep(): void {
-    for (const channel of this.#channels.values()) this.removeIfEmpty(channel);
-    for (const publisher of this.#unsettled) {
-      const { physical, id, process } = publisher;
-      const exists = this.find(physical.name)?.physical === physical;
-      if (exists && physical.registry.hazard(id) > 0 && !hasEnded(this.host, process)) continue;
-      this.#unsettled.delete(publisher);
-      if (!exists) continue;
-      physical.registry.clearHazard(id);
-      physical.userIds.release(id);
-    }
+    for (const channel of this.#channels) this.removeIfEmpty(channel);
+    this.#unsettled.settle((physical) => this.find(physical.name)?.physical === physical);
     for (const physical of this.#lostReferences.reclaim()) {
       wakeReliablePublishers(this.host, physical.channels());
     }
@@ -468,9 +383,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     const key = clientBufferKey(buffer.metadata);
     if (physical.clientBuffers.has(key)) return buffer.fd?.close();
     physical.clientBuffers.set(key, buffer);
-    const value = { metadata: buffer.metadata, hasFd: buffer.fd !== null, fdIndex: 0 };
-    const fds = buffer.fd === null ? [] : [buffer.fd];
-    this.effects.replicate({ event: { case: "registerClientBuffer", value } }, fds);
+    this.effects.replicate(...clientBufferEvent(buffer));
   }
 
   /** Forgets all parts of a buffer. */
@@ -495,7 +408,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
    */
   restoreChannel(record: ChannelRecord, multiplexer: boolean): void {
     const { channelName, channelId } = record.info;
-    if (this.#channels.has(channelName) || !this.#ids.isFree(channelId)) {
+    if (this.find(channelName) !== undefined || !this.#ids.isFree(channelId)) {
       throw new Error(
         `Cannot recover channel ${channelName} (id=${channelId}): the name or the id is taken, or out of range`,
       );
@@ -503,7 +416,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     checkRecord(record, () => true);
     const physical = physicalFromRecord(record, multiplexer, this.systemBlock.counters(channelId));
     this.#ids.reserve(channelId);
-    this.#enter(physical.channel);
+    this.#channels.add(physical.channel);
     this.#restoreUsers(physical.channel, record);
   }
 
@@ -515,11 +428,11 @@ export class ChannelTable implements ReplicationSource, Disposable {
    */
   restoreVirtualChannel(record: ChannelRecord): void {
     const { channelName, channelId, mux, vchanId } = record.info;
-    const physical = this.#channels.get(mux)?.physical;
+    const physical = this.find(mux)?.physical;
     const free = physical !== undefined && physical.name === mux &&
       physical.virtualChannels?.has(vchanId) === false &&
       vchanId >= 0 && vchanId < Limit.virtualChannels;
-    if (!free || this.#channels.has(channelName) || physical.id !== channelId) {
+    if (!free || this.find(channelName) !== undefined || physical.id !== channelId) {
       throw new Error(
         `Cannot recover virtual channel ${channelName}: it does not fit multiplexer ${mux} (id=${channelId})`,
       );
@@ -527,7 +440,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
     checkRecord(record, (id) => physical.userIds.isFree(id));
     const channel = new Channel(channelName, physical, vchanId);
     physical.virtualChannels!.set(vchanId, channel);
-    this.#enter(channel);
+    this.#channels.add(channel);
     closeAll([record.ccb, record.bcb]);
     for (const { fd } of record.clientBuffers.values()) fd?.close();
     this.#restoreUsers(channel, record);
@@ -544,21 +457,16 @@ export class ChannelTable implements ReplicationSource, Disposable {
    * @throws {Error} If a queue arena contradicts itself.
    */
   finishRecovery(): void {
-    for (const channel of this.#channels.values()) if (!channel.isVirtual) reconcile(channel.physical);
+    for (const physical of this.#channels.physical()) reconcile(physical);
   }
 
   // Handing over to another server, which recovers a dump first
 
   /** What is not in a dump. */
   get leftovers(): Leftovers {
-    const multiplexers = [...this.#channels.values()].filter(({ isMultiplexer }) => isMultiplexer);
+    const multiplexers = [...this.#channels].filter(({ isMultiplexer }) => isMultiplexer);
     return {
-      unsettled: Array.from(
-        this.#unsettled,
-        ({ physical: { name }, id, process: { processId, processStart, pidNamespace } }) => (
-          { channelName: name, id, processId, processStart, pidNamespace }
-        ),
-      ),
+      unsettled: [...this.#unsettled],
       leftChannels: Array.from(this.#lostReferences.channels, ({ name }) => name),
       multiplexers: multiplexers.map(({ name }) => name),
     };
@@ -570,7 +478,7 @@ export class ChannelTable implements ReplicationSource, Disposable {
       const physical = this.find(channelName)?.physical;
       if (!physical?.userIds.isFree(id)) continue;
       physical.userIds.reserve(id);
-      this.#unsettled.add({ physical, id, process });
+      this.#unsettled.add(physical, id, process);
     }
     for (const name of leftChannels) {
       const channel = this.find(name);
@@ -591,20 +499,14 @@ export class ChannelTable implements ReplicationSource, Disposable {
 
   /** Tells the shadows that all channels are gone, virtual ones before their multiplexers. */
   announceEnd(): void {
-    for (const { name, physical } of [...this.#channels.values()].reverse()) {
-      this.#replicateRemoval(name, physical);
-    }
-  }
-
-  #replicateRemoval(channelName: string, { id }: PhysicalChannel): void {
-    this.effects.replicate({ event: { case: "removeChannel", value: { channelName, channelId: id } } }, []);
+    for (const channel of [...this.#channels].reverse()) this.effects.replicate(removeChannel(channel), []);
   }
 
   /** Removes all channels and their memory. Nobody is told: this session is over. */
   removeAll(): void {
     this.effects = silence;
-    for (const channel of this.#channels.values()) {
-      if (!channel.isVirtual) removeMessageBuffers(this.host, this.sessionId, channel.physical);
+    for (const physical of this.#channels.physical()) {
+      removeMessageBuffers(this.host, this.sessionId, physical);
     }
     this.close();
   }
@@ -612,12 +514,9 @@ export class ChannelTable implements ReplicationSource, Disposable {
   /** Lets go of all fds and mappings. The memory, and what a shadow knows of it, stays. */
   close(): void {
     this.effects = silence;
-    for (const channel of this.#channels.values()) {
-      for (const user of channel.users()) closeAll(userFds(user));
-      if (!channel.isVirtual) channel.physical.close();
-    }
+    for (const channel of this.#channels) for (const user of channel.users()) closeAll(userFds(user));
+    for (const physical of this.#channels.physical()) physical.close();
     this.#channels.clear();
-    this.#bufferNames.clear();
     this.#orphans[Symbol.dispose]();
     this.#unsettled.clear();
     this.systemBlock[Symbol.dispose]();

@@ -5,7 +5,13 @@ import { create } from "../proto/message.ts";
 import { ClientBufferHandleMetadataProtoSchema, ShadowCreateChannelSchema } from "../proto/subspace.ts";
 import type { ShadowCreateChannel } from "../proto/subspace_pb.ts";
 import type { ShadowEventInit } from "../wire/shadow_link.ts";
-import { type ChannelRecord, clientBufferKey, publisherFds, subscriberFds } from "../wire/state_dump.ts";
+import {
+  type ChannelRecord,
+  clientBufferEvent,
+  clientBufferKey,
+  publisherFds,
+  subscriberFds,
+} from "../wire/state_dump.ts";
 import type { Channel } from "./channel.ts";
 import type { Change } from "./journal.ts";
 import type { PhysicalChannel } from "./physical_channel.ts";
@@ -64,6 +70,24 @@ export function updateOptions(physical: PhysicalChannel): ShadowEventInit {
   return { event: { case: "updateChannelOptions", value } };
 }
 
+/** A channel has come, or changed. The fds are borrowed. */
+export function createChannel(channel: Channel): [ShadowEventInit, Fd[]] {
+  const { ccbFd, bcbFd } = channel.physical.blocks;
+  return [{ event: { case: "createChannel", value: channelInfo(channel) } }, [ccbFd, bcbFd]];
+}
+
+/** A channel is gone. */
+export function removeChannel({ name: channelName, physical: { id: channelId } }: Channel): ShadowEventInit {
+  return { event: { case: "removeChannel", value: { channelName, channelId } } };
+}
+
+/** A user has come. The fds are borrowed. */
+export function addUser(user: User): [ShadowEventInit, Fd[]] {
+  return user.kind === "publisher"
+    ? [{ event: { case: "addPublisher", value: user.record.info } }, publisherFds(user.record)]
+    : [{ event: { case: "addSubscriber", value: user.record.info } }, subscriberFds(user.record)];
+}
+
 /** A user is gone. */
 export function removeUser({ kind, id, channel }: User): ShadowEventInit {
   const channelName = channel.name;
@@ -108,33 +132,20 @@ export function eventOf(
   if (change.what === "removal") return [change.event, []];
   const channel = find(change.channelName);
   if (channel === undefined) return null;
-  const { physical } = channel;
   switch (change.what) {
     case "channel":
-      return [{ event: { case: "createChannel", value: channelInfo(channel) } }, [
-        physical.blocks.ccbFd,
-        physical.blocks.bcbFd,
-      ]];
+      return createChannel(channel);
     case "options":
-      return [updateOptions(physical), []];
-    case "publisher": {
-      const record = channel.publishers.get(change.id)?.record;
-      return record === undefined
-        ? null
-        : [{ event: { case: "addPublisher", value: record.info } }, publisherFds(record)];
-    }
+      return [updateOptions(channel.physical), []];
+    case "publisher":
     case "subscriber": {
-      const record = channel.subscribers.get(change.id)?.record;
-      return record === undefined
-        ? null
-        : [{ event: { case: "addSubscriber", value: record.info } }, subscriberFds(record)];
+      const users = change.what === "publisher" ? channel.publishers : channel.subscribers;
+      const user = users.get(change.id);
+      return user === undefined ? null : addUser(user);
     }
     case "buffer": {
-      const buffer = physical.clientBuffers.get(change.key);
-      if (buffer === undefined) return null;
-      const { metadata, fd } = buffer;
-      const value = { metadata, hasFd: fd !== null, fdIndex: 0 };
-      return [{ event: { case: "registerClientBuffer", value } }, fd === null ? [] : [fd]];
+      const buffer = channel.physical.clientBuffers.get(change.key);
+      return buffer === undefined ? null : clientBufferEvent(buffer);
     }
   }
 }

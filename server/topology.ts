@@ -2,7 +2,8 @@
 
 import { Limit } from "../shm/layout.ts";
 import type { Channel } from "./channel.ts";
-import type { ChannelShape, ChannelTable } from "./channel_table.ts";
+import type { ChannelTable } from "./channel_table.ts";
+import type { ChannelShape } from "./traits.ts";
 import type { PhysicalChannel } from "./physical_channel.ts";
 import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";

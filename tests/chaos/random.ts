@@ -4,7 +4,7 @@ import { flag, integer } from "../../cli/flags.ts";
 export const seedFlag = flag({
   type: integer(-1, 0x7fff_ffff, "SEED"),
   default: -1,
-  description: "Seed of what is done first, what comes after has one more each; -1 for one from the clock",
+  description: "Seed of what is done; -1 for one from the clock",
 });
 
 /** The seed of a `seedFlag`. */
