@@ -1,7 +1,7 @@
 /** CreatePublisher and RemovePublisher (specification, sections 2.3, 2.6). */
 
 import type { Fd } from "../ffi/fd.ts";
-import type { CreatePublisherRequest, RemovePublisherRequest } from "../proto/subspace_pb.ts";
+import type { CreatePublisherRequest } from "../proto/subspace_pb.ts";
 import { controlBlockBytes, Limit, Slot } from "../shm/layout.ts";
 import { capacityProblem } from "./capacity.ts";
 import type { Channel } from "./channel.ts";
@@ -10,12 +10,11 @@ import { type BufferLayout, DEFAULT_CHECKSUM_BYTES, type PhysicalChannel } from 
 import { type Answer, FdList } from "./answer.ts";
 import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";
-import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel, type Target } from "./topology.ts";
+import { checkType, checkVirtuality, findTarget, makeChannel, type Target } from "./topology.ts";
 import {
   type Client,
   findGranted,
   isUnchanged,
-  mayBeMeant,
   type Publisher,
   type Subscriber,
   type User,
@@ -370,20 +369,4 @@ export function* retirementPipes(channel: Channel): Generator<Fd> {
   for (const { record } of channel.publishers.values()) {
     if (record.retirement !== null) yield record.retirement.write;
   }
-}
-
-/** Removes a publisher of this client, or an orphan. An id that is no publisher's is fine, as in the reference. */
-export function removePublisher(
-  table: ChannelTable,
-  client: Client,
-  request: RemovePublisherRequest,
-): Answer {
-  const channel = table.find(request.channelName);
-  if (channel === undefined) throw new RequestError(`No such channel ${request.channelName}`);
-  const publisher = channel.publishers.get(request.publisherId);
-  if (publisher !== undefined && mayBeMeant(publisher, request.requestToken)) {
-    checkOwner(table, publisher, client);
-    table.remove(publisher, true);
-  }
-  return { response: { case: "removePublisher", value: {} }, fds: [] };
 }

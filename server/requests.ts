@@ -10,9 +10,10 @@ import type { Answer } from "./answer.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import { getClientBuffers, registerClientBuffer, unregisterClientBuffer } from "./client_buffers.ts";
 import { getChannelInfo, getChannelStats } from "./introspection.ts";
-import { createPublisher, removePublisher } from "./publisher_requests.ts";
+import { createPublisher } from "./publisher_requests.ts";
+import { removePublisher, removeSubscriber } from "./removal.ts";
 import { RequestError } from "./request_error.ts";
-import { createSubscriber, getTriggers, removeSubscriber } from "./subscriber_requests.ts";
+import { createSubscriber, getTriggers } from "./subscriber_requests.ts";
 import type { Client } from "./users.ts";
 
 const log = getLogger(["subspace", "server"]);

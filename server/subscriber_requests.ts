@@ -1,10 +1,6 @@
 /** CreateSubscriber, GetTriggers and RemoveSubscriber (specification, sections 2.4 to 2.6). */
 
-import type {
-  CreateSubscriberRequest,
-  GetTriggersRequest,
-  RemoveSubscriberRequest,
-} from "../proto/subspace_pb.ts";
+import type { CreateSubscriberRequest, GetTriggersRequest } from "../proto/subspace_pb.ts";
 import { Limit } from "../shm/layout.ts";
 import { QueueArenaFullError } from "../shm/registry.ts";
 import { type Answer, FdList } from "./answer.ts";
@@ -15,7 +11,7 @@ import { DEFAULT_CHECKSUM_BYTES, DEFAULT_METADATA_BYTES, type PhysicalChannel } 
 import { retirementPipes, sleepers, subscribersOf } from "./publisher_requests.ts";
 import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";
-import { checkOwner, checkType, checkVirtuality, findTarget, makeChannel } from "./topology.ts";
+import { checkType, checkVirtuality, findTarget, makeChannel } from "./topology.ts";
 import {
   type Client,
   findGranted,
@@ -209,20 +205,4 @@ export function getTriggers(table: ChannelTable, { channelName, doorbell }: GetT
     subTriggerSleepers: doorbell ? sleepers(subscribers) : [],
   };
   return { response: { case: "getTriggers", value }, fds: fds.fds };
-}
-
-/** Removes a subscriber of this client, or an orphan. An id that is no subscriber's is fine, as in the reference. */
-export function removeSubscriber(
-  table: ChannelTable,
-  client: Client,
-  request: RemoveSubscriberRequest,
-): Answer {
-  const channel = table.find(request.channelName);
-  if (channel === undefined) throw new RequestError(`No such channel ${request.channelName}`);
-  const subscriber = channel.subscribers.get(request.subscriberId);
-  if (subscriber !== undefined && mayBeMeant(subscriber, request.requestToken)) {
-    checkOwner(table, subscriber, client);
-    table.remove(subscriber, true);
-  }
-  return { response: { case: "removeSubscriber", value: {} }, fds: [] };
 }

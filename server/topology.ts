@@ -5,9 +5,8 @@ import type { Channel } from "./channel.ts";
 import type { ChannelTable } from "./channel_table.ts";
 import type { ChannelShape } from "./traits.ts";
 import type { PhysicalChannel } from "./physical_channel.ts";
-import { isOrphanOf } from "./processes.ts";
 import { RequestError, requestError } from "./request_error.ts";
-import type { Client, User } from "./users.ts";
+import type { User } from "./users.ts";
 
 /** What a client calls a channel. */
 export interface Address {
@@ -112,16 +111,6 @@ export function checkType(channelName: string, known: Uint8Array, type: Uint8Arr
     `Inconsistent channel types for channel ${channelName}: type has been set as ${text(known)}, not ${
       text(type)
     }\n`,
-  );
-}
-
-/** Checks that nobody but its own client removes a user. */
-export function checkOwner({ host }: ChannelTable, user: User, asking: Client): void {
-  const { client, kind, id, channel } = user;
-  if (client === asking || isOrphanOf(host, user, asking, 0n)) return;
-  throw requestError(
-    "PERMISSION_DENIED",
-    `${kind} ${id} on channel ${channel.name} belongs to another client`,
   );
 }
 
