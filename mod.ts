@@ -64,5 +64,5 @@ export type { SyncWaitOptions, WaitOptions } from "./client/waiter.ts";
 export { type ChecksumFunction, crc32, crc32c } from "./shm/checksum.ts";
 export type { SplitBufferAllocator, SplitBufferMapper, SplitMemory, SplitSlot } from "./shm/split_memory.ts";
 export { sharedMemory } from "./shm/arena.ts";
-export { LeaseError } from "./shm/publishing.ts";
+export { LeaseError } from "./shm/leases.ts";
 export { ProtocolError } from "./wire/connection.ts";

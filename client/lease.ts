@@ -1,6 +1,7 @@
 /** Slots that a publisher has at its disposal, apart from the one that its next message goes to. */
 
-import type { LeasedSlot, PublishingEnd } from "../shm/publishing.ts";
+import type { LeasedSlot } from "../shm/leases.ts";
+import type { PublishingEnd } from "../shm/publishing.ts";
 
 /**
  * A slot to write a message to, for as long as it takes: for hardware that fills buffers, or several messages at a

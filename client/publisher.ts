@@ -1,6 +1,7 @@
 /** The sending end of a channel. */
 
-import type { LeasedSlot, PublishingEnd } from "../shm/publishing.ts";
+import type { LeasedSlot } from "../shm/leases.ts";
+import type { PublishingEnd } from "../shm/publishing.ts";
 import type { Control } from "./control.ts";
 import { TimeoutError } from "./errors.ts";
 import { Lease } from "./lease.ts";

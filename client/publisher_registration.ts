@@ -266,13 +266,13 @@ export class PublisherRegistration {
   #setPeers(attached: AttachedPublisher, peers: Peers, seenUpdates: number): void {
     attached.end.setSubscriberTriggers(peers.triggers);
     // Who says when it sleeps is of ours.
-    attached.end.trustSubscribers(peers.triggers.map(({ sleeperId }) => sleeperId), seenUpdates);
+    attached.end.subscriberKinds.trust(peers.triggers.map(({ sleeperId }) => sleeperId), seenUpdates);
     attached.end.setRetirementPipes(peers.pipeNumbers);
     this.#peers[Symbol.dispose]();
     this.#peers = peers;
     this.#seenUpdates = seenUpdates;
     peers.ring();
-    this.#wantsKinds = attached.end.wantsSubscriberKinds;
+    this.#wantsKinds = attached.end.subscriberKinds.wanted;
   }
 
   /** Sees after a publication whether somebody has come who was not told. */
@@ -334,7 +334,7 @@ export class PublisherRegistration {
           );
           const participants = concerned.flatMap((channel) => channel.participants);
           const unreliable = participants.filter((user) => user.isSubscriber && !user.isReliable);
-          attached.end.setUnreliableSubscribers(unreliable.map((user) => user.id), updates);
+          attached.end.subscriberKinds.setUnreliable(unreliable.map((user) => user.id), updates);
           this.#waiter?.look();
         })
       );

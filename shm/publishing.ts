@@ -7,9 +7,11 @@ import { type ChannelEndOptions, checkEnd } from "./channel_end.ts";
 import type { ChecksumFunction } from "./checksum.ts";
 import type { ControlBlocks } from "./control_blocks.ts";
 import { Ringer, type Trigger } from "./doorbell.ts";
-import { grownSlotBytes, Limit, Prefix, PrefixFlag, Slot, SlotFlag } from "./layout.ts";
+import { grownSlotBytes, Prefix, PrefixFlag, Slot, SlotFlag } from "./layout.ts";
+import { type LeasedSlot, LeaseError, Leases } from "./leases.ts";
 import { RetirementNotifier } from "./retirement.ts";
 import { PublisherStruct, SnapshotEntry } from "./structs.ts";
+import { SubscriberKinds } from "./subscriber_kinds.ts";
 
 /** Options of a publishing end. */
 export interface PublishingEndOptions extends ChannelEndOptions {
@@ -35,21 +37,6 @@ export interface PublishingEndOptions extends ChannelEndOptions {
   readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
-/** A slot that a publisher owns, or owned: the same object each time. */
-export interface LeasedSlot {
-  readonly slotId: number;
-  /** Its address in the arena. */
-  readonly address: number;
-  bufferIndex: number;
-  /** Whether it is owned apart from the one that the publisher holds. */
-  leased: boolean;
-}
-
-/** A leased slot cannot be published: it was before, or given back. */
-export class LeaseError extends Error {
-  override readonly name = "LeaseError";
-}
-
 /**
  * So long it counts for nothing that the bits of a subscriber are clear that may be in its first read, which takes
  * microseconds where it is not interrupted, and of which nothing else is known (`shm/core/reuse.ts`).
@@ -58,10 +45,6 @@ const DOUBT_MS = 500;
 
 /** Words of the prefix that publishing writes; the first one is the bridges' scratch. */
 const PREFIX_WORDS = Prefix.fixedBytes / 4;
-
-function add(bits: Uint8Array, id: number): void {
-  if (id >= 0 && id < Limit.users) bits[id >> 3] |= 1 << (id & 7);
-}
 
 /**
  * Publishes messages.
@@ -83,9 +66,9 @@ export class PublishingEnd implements Disposable {
   readonly #word: number;
   readonly #prefix: Uint32Array<ArrayBuffer>;
   readonly #checksum: ChecksumFunction | null;
-  readonly #slots: LeasedSlot[] = [];
-  #numLeases = 0;
-  readonly #maxLeases: number;
+  readonly #leases: Leases;
+  /** What it knows of the subscribers. */
+  readonly subscriberKinds: SubscriberKinds;
   readonly #timePointer: Deno.PointerObject;
   /** The buffers, and what is allocated in the arena. */
   readonly #memory: DisposableStack;
@@ -109,7 +92,6 @@ export class PublishingEnd implements Disposable {
     this.#blocks = blocks;
     this.#reliable = options.reliable ?? false;
     this.#checksum = options.checksum ?? null;
-    this.#maxLeases = options.maxLeases ?? 1;
     this.#autoFlush = options.autoFlush ?? true;
     using cleanup = new DisposableStack();
     this.#buffers = cleanup.use(
@@ -127,6 +109,8 @@ export class PublishingEnd implements Disposable {
     };
     this.#struct = allocate(PublisherStruct.bytes);
     this.#word = this.#struct >>> 2;
+    this.subscriberKinds = new SubscriberKinds(this.#struct, blocks.counters, this.#reliable);
+    this.#leases = new Leases(this.#struct, options.id, options.maxLeases ?? 1);
     this.#prefix = new Uint32Array(this.#arena.buffer, this.#struct + PublisherStruct.prefix, PREFIX_WORDS);
     this.#timePointer = this.#arena.pointer(this.#struct + PublisherStruct.time);
     this.#describe(checksumBytes, metadataBytes);
@@ -151,7 +135,7 @@ export class PublishingEnd implements Disposable {
   /** Whether the slot held is its own still: a server that takes a publisher for gone gives its slot to others. */
   get ownsSlot(): boolean {
     if (!this.#holdsSlot) return true;
-    return this.#owns(this.#u32[this.#word + PublisherStruct.slot / 4]);
+    return this.#leases.owns(this.#u32[this.#word + PublisherStruct.slot / 4]);
   }
 
   /** Ordinal of the message published last, 0 for none. */
@@ -256,27 +240,27 @@ export class PublishingEnd implements Disposable {
 
   /** Slots leased. */
   get numLeases(): number {
-    return this.#numLeases;
+    return this.#leases.count;
   }
 
   /** Whether as many slots are leased as may be. */
   get atLeaseLimit(): boolean {
-    return this.#numLeases >= this.#maxLeases;
+    return this.#leases.full;
   }
 
   /** Takes the slot held, with room for a message, out of its turn (section 5.12); null where none is to be had. */
   lease(minBytes = 0): LeasedSlot | null {
-    return this.buffer(minBytes) === null ? null : this.#leaseHeld();
+    return this.buffer(minBytes) === null ? null : this.#leases.takeHeld();
   }
 
   /** Takes a certain slot, which everybody must have released; null where it is not to be had. */
   reclaim(slotId: number): LeasedSlot | null {
     if (this.#disposed || this.atLeaseLimit || !(slotId >= 0 && slotId < this.#blocks.numSlots)) return null;
     if (this.#blocks.numBuffers !== this.#buffers.count && !this.#growTo(0)) return null;
-    const held = this.#exchange(null);
-    const reclaimed = this.#core.reclaim(this.#struct, slotId) >= 0 ? this.#leaseHeld() : null;
+    const held = this.#leases.exchange(null);
+    const reclaimed = this.#core.reclaim(this.#struct, slotId) >= 0 ? this.#leases.takeHeld() : null;
     // What is leased and what is held must not be more than was agreed.
-    this.#exchange(held);
+    this.#leases.exchange(held);
     if (reclaimed !== null && held !== null && this.atLeaseLimit) this.#core.abandonSlot(this.#struct);
     return reclaimed;
   }
@@ -295,15 +279,15 @@ export class PublishingEnd implements Disposable {
   publishLease(slot: LeasedSlot, byteLength: number): number {
     this.#checkLease(slot);
     this.#checkLength(slot.bufferIndex, byteLength);
-    this.#forgetLease(slot);
-    const held = this.#exchange(slot), u32 = this.#u32, word = this.#word;
+    this.#leases.forget(slot);
+    const held = this.#leases.exchange(slot), u32 = this.#u32, word = this.#word;
     // A reliable publisher takes no next slot.
     u32[word + PublisherStruct.reliable / 4] = 1;
     try {
       this.#send(byteLength, 0);
     } finally {
       u32[word + PublisherStruct.reliable / 4] = this.#reliable ? 1 : 0;
-      this.#exchange(held);
+      this.#leases.exchange(held);
       if (this.#blocks.numSubscribers(this.#options.vchanId ?? -1) === 0) {
         this.#core.retire(this.#struct, slot.slotId);
         this.#retirement.notify(slot.slotId);
@@ -315,10 +299,10 @@ export class PublishingEnd implements Disposable {
   /** Gives a leased slot back without publishing. Does nothing if it is not leased any more. */
   endLease(slot: LeasedSlot): void {
     if (this.#disposed || !slot.leased) return;
-    this.#forgetLease(slot);
-    const held = this.#exchange(slot);
+    this.#leases.forget(slot);
+    const held = this.#leases.exchange(slot);
     this.#core.abandonSlot(this.#struct);
-    this.#exchange(held);
+    this.#leases.exchange(held);
   }
 
   /**
@@ -366,55 +350,10 @@ export class PublishingEnd implements Disposable {
     this.#retirement.setPipes(fdNumbers);
   }
 
-  /**
-   * Whether it should be told which subscribers are unreliable: it is reliable, there are both kinds, and what it
-   * was told is of another time. Until told it may wait for an unreliable subscriber; with one reliable subscriber
-   * it goes by a flag in the slot, as the reference does.
-   */
-  get wantsSubscriberKinds(): boolean {
-    const { numReliableSubs, numSubs, numSubUpdates } = this.#blocks.counters;
-    if (!this.#reliable || numReliableSubs === 0 || numSubs <= numReliableSubs) return false;
-    const u32 = this.#u32, word = this.#word;
-    return u32[word + PublisherStruct.exemptKnown / 4] === 0 ||
-      u32[word + PublisherStruct.exemptStamp / 4] !== numSubUpdates;
-  }
-
-  /**
-   * Tells which subscribers are unreliable: they never hold this publisher up.
-   *
-   * @param numSubUpdates The counter's value before the server was asked: what it said holds for no later one.
-   */
-  setUnreliableSubscribers(ids: Iterable<number>, numSubUpdates: number): void {
-    const exempt = this.#idSet(PublisherStruct.exempt);
-    exempt.fill(0);
-    for (const id of ids) add(exempt, id);
-    this.#u32[this.#word + PublisherStruct.exemptStamp / 4] = numSubUpdates;
-    this.#u32[this.#word + PublisherStruct.exemptKnown / 4] = 1;
-  }
-
-  /**
-   * Tells which subscribers are of ours, and so never clear the bits of messages that they have not read: whether the
-   * others have read, a reliable publisher finds out (`shm/core/reuse.ts`).
-   *
-   * @param numSubUpdates The counter's value before the server was asked: what it said holds for no later one.
-   */
-  trustSubscribers(ids: Iterable<number>, numSubUpdates: number): void {
-    const u32 = this.#u32, stamp = this.#word + PublisherStruct.trustStamp / 4;
-    const trusted = this.#idSet(PublisherStruct.trusted);
-    if (u32[stamp] !== numSubUpdates) trusted.fill(0);
-    for (const id of ids) add(trusted, id);
-    u32[stamp] = numSubUpdates;
-  }
-
-  /** A bitset of users in the struct. */
-  #idSet(field: number): Uint8Array {
-    return new Uint8Array(this.#arena.buffer, this.#struct + field, Limit.users / 8);
-  }
-
   /** Gives the slot back that it holds, and unmaps the buffers. Before the server is asked to remove the publisher. */
   close(): void {
     if (this.#disposed) return;
-    for (const slot of this.#slots) if (slot !== undefined) this.endLease(slot);
+    for (const slot of this.#leases.all()) this.endLease(slot);
     this.#core.abandonSlot(this.#struct);
     this.flush();
     this.leave();
@@ -453,51 +392,11 @@ export class PublishingEnd implements Disposable {
       ? "the publisher is closed"
       : !slot.leased
       ? "it is not leased any more"
-      : !this.#owns(slot.address)
+      : !this.#leases.owns(slot.address)
       ? "the server has given it to others"
       : null;
     if (why === null) return;
     throw new LeaseError(`Cannot publish slot ${slot.slotId} of channel ${this.#name}: ${why}`);
-  }
-
-  /** Whether a slot's refs word says that it is this publisher's (section 4.6). */
-  #owns(slotAddress: number): boolean {
-    const refs = (slotAddress + Slot.refs) >>> 2;
-    return this.#u32[refs + 1] === 0x8000_0000 && this.#u32[refs] === this.#options.id;
-  }
-
-  /** Turns the slot held into a leased one. */
-  #leaseHeld(): LeasedSlot {
-    const slot = this.#exchange(null)!;
-    slot.leased = true;
-    this.#numLeases++;
-    return slot;
-  }
-
-  #forgetLease(slot: LeasedSlot): void {
-    slot.leased = false;
-    this.#numLeases--;
-  }
-
-  /** Puts a slot in place of the one held, which is returned. */
-  #exchange(slot: LeasedSlot | null): LeasedSlot | null {
-    const u32 = this.#u32, word = this.#word;
-    const held = this.#holdsSlot ? this.#heldSlot() : null;
-    u32[word + PublisherStruct.slot / 4] = slot?.address ?? 0;
-    if (slot !== null) {
-      u32[word + PublisherStruct.slotId / 4] = slot.slotId;
-      u32[word + PublisherStruct.bufferIndex / 4] = slot.bufferIndex;
-    }
-    return held;
-  }
-
-  #heldSlot(): LeasedSlot {
-    const u32 = this.#u32, word = this.#word;
-    const slotId = u32[word + PublisherStruct.slotId / 4], address = u32[word + PublisherStruct.slot / 4];
-    const bufferIndex = u32[word + PublisherStruct.bufferIndex / 4];
-    const slot = this.#slots[slotId] ??= { slotId, address, bufferIndex, leased: false };
-    slot.bufferIndex = bufferIndex;
-    return slot;
   }
 
   #claim(withoutSubscribers: boolean): boolean {

@@ -198,7 +198,7 @@ Deno.test("two reliable subscribers of different pace lose nothing (specificatio
     using publisher = channel.publisher(0, { reliable: true });
     using fast = channel.subscriber(1, { reliable: true });
     using slow = channel.subscriber(2, { reliable: true });
-    if (told) publisher.setUnreliableSubscribers([], channel.counters.numSubUpdates);
+    if (told) publisher.subscriberKinds.setUnreliable([], channel.counters.numSubUpdates);
     const fastRead: string[] = [], slowRead: string[] = [];
     let sent = 0;
     for (let round = 0; round < 200; round++) {
@@ -232,10 +232,10 @@ Deno.test("an unreliable subscriber that reads nothing holds no reliable publish
   }
   using other = channel.subscriber(3, { reliable: true });
   receiveAll(other);
-  assert(publisher.wantsSubscriberKinds);
-  publisher.setUnreliableSubscribers([1], channel.counters.numSubUpdates);
-  publisher.trustSubscribers([2, 3], channel.counters.numSubUpdates);
-  assert(!publisher.wantsSubscriberKinds);
+  assert(publisher.subscriberKinds.wanted);
+  publisher.subscriberKinds.setUnreliable([1], channel.counters.numSubUpdates);
+  publisher.subscriberKinds.trust([2, 3], channel.counters.numSubUpdates);
+  assert(!publisher.subscriberKinds.wanted);
   for (let i = 40; i < 60; i++) {
     assert.notEqual(send(publisher, String(i)), null, `message ${i} with two`);
     assert.equal(receive(reader), String(i));
@@ -249,7 +249,7 @@ Deno.test("what was told of subscribers does not hold for those that came since"
   using _one = channel.subscriber(1, { reliable: true });
   using _two = channel.subscriber(2, { reliable: true });
   const idle = channel.subscriber(3);
-  publisher.setUnreliableSubscribers([3], channel.counters.numSubUpdates);
+  publisher.subscriberKinds.setUnreliable([3], channel.counters.numSubUpdates);
   idle[Symbol.dispose]();
   channel.removeSubscriber(3, false);
   using reborn = channel.subscriber(3, { reliable: true });
@@ -277,7 +277,7 @@ Deno.test("a reliable subscriber that dies with messages unread and held holds n
     [0],
     "the slot it held is retired: the other has released it",
   );
-  publisher.trustSubscribers([1], channel.counters.numSubUpdates);
+  publisher.subscriberKinds.trust([1], channel.counters.numSubUpdates);
   for (let i = 0; i < 4; i++) assert.notEqual(send(publisher, "again"), null);
   assert.equal(publisher.buffer(), null);
   dead[Symbol.dispose]();
@@ -304,7 +304,7 @@ Deno.test("a reliable publisher leaves alone what another has made visible and n
   using publisher = channel.publisher(0, { reliable: true });
   using reader = channel.subscriber(1, { reliable: true });
   using _other = channel.subscriber(2, { reliable: true });
-  publisher.trustSubscribers([1, 2], channel.counters.numSubUpdates);
+  publisher.subscriberKinds.trust([1, 2], channel.counters.numSubUpdates);
   send(publisher, "a");
   send(publisher, "b");
   assert.equal(receive(reader), "a");
@@ -533,7 +533,7 @@ Deno.test("a reliable publisher of a virtual channel does not wait for subscribe
   using two = channel.publisher(1, { vchanId: 2, reliable: true });
   using subOne = channel.subscriber(2, { vchanId: 1, reliable: true });
   using subTwo = channel.subscriber(3, { vchanId: 2, reliable: true });
-  two.trustSubscribers([2, 3], channel.counters.numSubUpdates);
+  two.subscriberKinds.trust([2, 3], channel.counters.numSubUpdates);
   for (let i = 0; i < 20; i++) {
     assert.notEqual(send(one, `one ${i}`), null);
     assert.equal(receive(subOne), `one ${i}`);

@@ -60,9 +60,9 @@ function publish(task: Task): Result {
   using publisher = new PublishingEnd({ ...end, slotBytes: 64 });
   publisher.setSubscriberTriggers(task.triggers.map(alwaysWritten));
   const { numSubUpdates } = blocks.counters;
-  publisher.setUnreliableSubscribers(task.unreliableIds, numSubUpdates);
+  publisher.subscriberKinds.setUnreliable(task.unreliableIds, numSubUpdates);
   // Else it would doubt that they have read, for as long as one of them has not begun, and nobody wakes it when that is over.
-  publisher.trustSubscribers(task.subscriberIds, numSubUpdates);
+  publisher.subscriberKinds.trust(task.subscriberIds, numSubUpdates);
   for (let i = 0; i < task.messages; i++) {
     const words = 2 + i % 13 + (i === task.messages >> 1 ? 500 : 0);
     let buffer = publisher.buffer(4 * words);
