@@ -58,6 +58,13 @@ const faults: Fault[] = [
     to: "atomic.store<u64>(slot, 0);\n    withdraw(channel, slotId, -1);",
     seed: 33_400,
   },
+  {
+    what: "a list counts as complete though it does not go on from the message read last",
+    file: "read.ts",
+    from: "(whole && first == next)",
+    to: "whole",
+    seed: 10_500,
+  },
   { what: "a sleeper looks, and then says that it sleeps", habits: { looksFirst: true } },
   { what: "flags are taken down before the eventfds are written", habits: { writesLast: true }, seed: 5_700 },
   {
