@@ -5,7 +5,7 @@
  */
 
 import { closeAll, type Fd } from "../ffi/fd.ts";
-import { create } from "../proto/message.ts";
+import { create, type Init } from "../proto/message.ts";
 import { ClientBufferHandleMetadataProtoSchema, ShadowCreateChannelSchema } from "../proto/subspace.ts";
 import type {
   ShadowAddPublisher,
@@ -65,12 +65,22 @@ export function sendBriefDump(connection: Connection, dump: StateDump, stallMs: 
 
 /** The events of channels in brief, one after the other. */
 export function* inBrief(channels: Iterable<ChannelRecord>): Generator<[ShadowEventInit, Fd[]]> {
-  for (const { info: channel, ccb, bcb, clientBuffers, ...users } of channels) {
-    const publishers = Array.from(users.publishers.values(), ({ info }) => info);
-    const subscribers = Array.from(users.subscribers.values(), ({ info }) => info);
-    yield [{ event: { case: "briefChannel", value: { channel, publishers, subscribers } } }, [ccb, bcb]];
-    for (const buffer of clientBuffers.values()) yield clientBufferEvent(buffer);
+  for (const channel of channels) {
+    yield [{ event: { case: "briefChannel", value: briefChannel(channel) } }, [channel.ccb, channel.bcb]];
+    for (const buffer of channel.clientBuffers.values()) yield clientBufferEvent(buffer);
   }
+}
+
+/** A channel with its users, as a message has them. */
+export type ShadowBriefChannelInit = Init<ShadowBriefChannel>;
+
+/** A channel with its users. */
+export function briefChannel({ info, publishers, subscribers }: ChannelRecord): ShadowBriefChannelInit {
+  return {
+    channel: info,
+    publishers: Array.from(publishers.values(), ({ info }) => info),
+    subscribers: Array.from(subscribers.values(), ({ info }) => info),
+  };
 }
 
 interface GrowingChannel extends SeenChannel {

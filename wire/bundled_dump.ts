@@ -1,7 +1,7 @@
 /**
  * A shadow's state for a server that recovers from it: as a state dump, with many channels and all their fds in one
- * message; and the same in brief. Spoken on the second socket of our shadows, and only when asked for. Of a system with 1000 channels and 4000
- * users it takes a hundredth of the messages.
+ * message; and the same in brief. Spoken on the second socket of our shadows, and only when asked for. Of a system with
+ * 1000 channels and 4000 users it takes a hundredth of the messages.
  */
 
 import type { Fd } from "../ffi/fd.ts";
@@ -9,7 +9,7 @@ import { FDS_PER_MESSAGE_MAX } from "../ffi/message.ts";
 import type { ShadowBundle, ShadowEvent } from "../proto/subspace_pb.ts";
 import { create } from "../proto/message.ts";
 import { ShadowCreateChannelSchema } from "../proto/subspace.ts";
-import { inBrief } from "./brief_dump.ts";
+import { briefChannel, inBrief, type ShadowBriefChannelInit } from "./brief_dump.ts";
 import type { Connection } from "./connection.ts";
 import { CHANNEL_FDS, publisherFdCount, type ShadowEventInit, SUBSCRIBER_FDS } from "./shadow_link.ts";
 import {
@@ -49,24 +49,22 @@ function* inBundles(
   brief: boolean,
 ): Generator<[ShadowEventInit, Fd[]]> {
   const fdsOf = brief ? ({ ccb, bcb }: ChannelRecord) => [ccb, bcb] : channelFds;
-  let bundle: ChannelRecord[] = [], room = BUNDLE_BYTES_MAX, roomForFds = FDS_PER_MESSAGE_MAX;
+  let bundle: ShadowBriefChannelInit[] = [], fds: Fd[] = [], bytes = 0;
   for (const channel of channels) {
-    const bytes = bytesOf(channel), numFds = fdsOf(channel).length;
-    if (bytes > room || numFds > roomForFds) {
-      if (bundle.length > 0) yield [bundleEvent(bundle, brief), bundle.flatMap(fdsOf)];
-      bundle = [];
-      room = BUNDLE_BYTES_MAX;
-      roomForFds = FDS_PER_MESSAGE_MAX;
+    const own = fdsOf(channel), ownBytes = bytesOf(channel);
+    if (bytes + ownBytes > BUNDLE_BYTES_MAX || fds.length + own.length > FDS_PER_MESSAGE_MAX) {
+      if (bundle.length > 0) yield [bundleEvent(bundle, brief), fds];
+      [bundle, fds, bytes] = [[], [], 0];
     }
-    if (channel.clientBuffers.size > 0 || bytes > room || numFds > roomForFds) {
+    if (channel.clientBuffers.size > 0 || ownBytes > BUNDLE_BYTES_MAX || own.length > FDS_PER_MESSAGE_MAX) {
       yield* brief ? inBrief([channel]) : channelEvents(channel);
     } else {
-      bundle.push(channel);
-      room -= bytes;
-      roomForFds -= numFds;
+      bundle.push(briefChannel(channel));
+      fds.push(...own);
+      bytes += ownBytes;
     }
   }
-  if (bundle.length > 0) yield [bundleEvent(bundle, brief), bundle.flatMap(fdsOf)];
+  if (bundle.length > 0) yield [bundleEvent(bundle, brief), fds];
 }
 
 /** No less than it takes in a bundle: a character takes three bytes at the most. */
@@ -75,12 +73,7 @@ function bytesOf({ info, publishers, subscribers }: ChannelRecord): number {
   return info.type.length + 3 * info.mux.length + records * (RECORD_BYTES + 3 * info.channelName.length);
 }
 
-function bundleEvent(bundle: readonly ChannelRecord[], brief: boolean): ShadowEventInit {
-  const channels = bundle.map(({ info, publishers, subscribers }) => ({
-    channel: info,
-    publishers: Array.from(publishers.values(), ({ info }) => info),
-    subscribers: Array.from(subscribers.values(), ({ info }) => info),
-  }));
+function bundleEvent(channels: ShadowBriefChannelInit[], brief: boolean): ShadowEventInit {
   return { event: { case: "bundle", value: { channels, brief } } };
 }
 
