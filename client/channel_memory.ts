@@ -24,8 +24,14 @@ export interface KnownBlocks {
   readonly blocks: ControlBlocks;
 }
 
-/** The control blocks that are mapped already, as a request names them; null for none. */
-export function mappedBy(known: KnownBlocks | null): { mappedInode: bigint; mappedDevice: bigint } {
+/** The control blocks that are mapped already, as a request names them; 0 for none. */
+export interface MappedFile {
+  readonly mappedInode: bigint;
+  readonly mappedDevice: bigint;
+}
+
+/** @param known null for none. */
+export function mappedBy(known: KnownBlocks | null): MappedFile {
   const { inode: mappedInode, device: mappedDevice } = known?.blocks.file ?? { inode: 0n, device: 0n };
   return { mappedInode, mappedDevice };
 }

@@ -3,6 +3,7 @@
 import { align64 } from "../shm/layout.ts";
 import type { ChecksumFunction } from "../shm/checksum.ts";
 import type { SplitBufferAllocator } from "../shm/split_memory.ts";
+import type { MappedFile } from "./channel_memory.ts";
 import type { Codec } from "./codec.ts";
 import type { RequestInit } from "./server_link.ts";
 import { checkVchanId } from "./virtual_channels.ts";
@@ -88,13 +89,7 @@ export function checkPublisherOptions(channel: string, options: PublisherTraits)
 export function createPublisherRequest(
   channel: string,
   options: PublisherTraits,
-  identity: {
-    publisherId: number;
-    requestToken: bigint;
-    doorbell: boolean;
-    mappedInode: bigint;
-    mappedDevice: bigint;
-  },
+  identity: { publisherId: number; requestToken: bigint; doorbell: boolean } & MappedFile,
 ): RequestInit {
   const type = options.type ?? "";
   const value = {

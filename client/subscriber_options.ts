@@ -2,6 +2,7 @@
 
 import type { ChecksumFunction } from "../shm/checksum.ts";
 import type { SplitBufferMapper } from "../shm/split_memory.ts";
+import type { MappedFile } from "./channel_memory.ts";
 import type { Codec } from "./codec.ts";
 import type { RequestInit } from "./server_link.ts";
 import { checkVchanId } from "./virtual_channels.ts";
@@ -75,13 +76,7 @@ export function checkSubscriberOptions<Value>(channel: string, options: Subscrib
 export function createSubscriberRequest<Value>(
   channel: string,
   options: SubscriberOptions<Value>,
-  identity: {
-    subscriberId: number;
-    requestToken: bigint;
-    doorbell: boolean;
-    mappedInode: bigint;
-    mappedDevice: bigint;
-  },
+  identity: { subscriberId: number; requestToken: bigint; doorbell: boolean } & MappedFile,
 ): RequestInit {
   const { type = "", maxActiveMessages = 1, maxSubscribers = 0 } = options;
   const value = {

@@ -298,8 +298,10 @@ export class Server implements SessionOwner {
   /** @param touched Whether the other server may have begun to make the memory agree with the users. */
   #goOn(touched: boolean): void {
     try {
-      if (touched) claimListener(this.#entrance.listener);
-      if (touched) this.table.finishRecovery();
+      if (touched) {
+        claimListener(this.#entrance.listener);
+        this.table.finishRecovery();
+      }
     } catch (error) {
       log.error("Failed to check the channels after a hand-over: {reason}", {
         reason: (error as Error).message,

@@ -96,15 +96,15 @@ export class Ringer implements Disposable {
   ringFrom(first: number): void {
     const always = this.#always;
     for (let i = 0; i < always.length; i++) signal(always[i]);
-    if (first >= 0) this.#wake(first);
+    this.#wake(first);
   }
 
   /** Wakes those who say that they sleep. */
   ringSleepers(): void {
-    const first = this.#core.beginRinging(this.struct);
-    if (first >= 0) this.#wake(first);
+    this.#wake(this.#core.beginRinging(this.struct));
   }
 
+  /** @param first As in `ringFrom`. */
   #wake(first: number): void {
     for (let id = first; id >= 0; id = this.#core.goOnRinging(this.struct)) signal(this.#sleepers[id]);
   }

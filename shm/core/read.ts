@@ -467,11 +467,10 @@ export function hasNews(subscriber: u32): bool {
 
 // Whether there is a message that a read would find, unless it disappears before. Lets activations go on the way.
 export function mayHaveUnread(subscriber: u32): bool {
-  const total = ccbOf(load<u32>(subscriber, SUBSCRIBER_STRUCT_CHANNEL)) + CCB_TOTAL_MESSAGES;
   if (!beginRead(subscriber)) return false;
   if (!load<u32>(subscriber, SUBSCRIBER_STRUCT_SNAPSHOT_VALID)) collect(subscriber);
   if (toNextMessage(subscriber)) return true;
-  if (load<u64>(subscriber, SUBSCRIBER_STRUCT_STAMP) == atomic.load<u64>(total)) return false;
+  if (!hasNews(subscriber)) return false;
   collect(subscriber);
   return toNextMessage(subscriber);
 }
