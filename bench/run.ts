@@ -1,13 +1,7 @@
 /** One run of the benchmarks: what was asked for, what is at hand, and the servers that are running. */
 
-import { create } from "../proto/message.ts";
-import { closeAll } from "../ffi/fd.ts";
-import { connectAbstract } from "../ffi/unix_socket.ts";
-import { RequestSchema } from "../proto/subspace.ts";
-import { removeBuffers, startServer } from "../tests/deployment.ts";
+import { removeBuffers, sessionOf, startServer } from "../tests/deployment.ts";
 import { cppFolder, inRepository, Program, uniqueSocket } from "../tests/program.ts";
-import { responseCodec, sendRequest } from "../wire/client_link.ts";
-import { Connection } from "../wire/connection.ts";
 
 /** What is needed of the C++ programs; the first is none of the reference's own. */
 export type PeerProgram = "peer_bench" | "perf_subspace_pub" | "subspace_server" | "subspace_shadow";
@@ -66,15 +60,7 @@ export class Run implements AsyncDisposable {
 
   /** Has the leftovers of a server's session removed at the end of the run. */
   async noteSession(socket: string): Promise<void> {
-    using connection = new Connection(connectAbstract(socket));
-    sendRequest(
-      connection,
-      create(RequestSchema, { request: { case: "init", value: { clientName: "bench" } } }),
-    );
-    const answer = await connection.receive(responseCodec);
-    closeAll(answer?.fds ?? []);
-    const response = answer?.message.response;
-    if (response?.case === "init") this.#sessions.add(response.value.sessionId);
+    this.#sessions.add(await sessionOf(socket));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

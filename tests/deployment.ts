@@ -60,6 +60,19 @@ export async function ask(socket: string, request: Request["request"]): Promise<
   return incoming.message.response;
 }
 
+/** The id of a server's session, as it tells its clients. */
+export async function sessionOf(socket: string): Promise<bigint> {
+  const value = {
+    $typeName: "subspace.InitRequest",
+    clientName: "session",
+    wantExtensions: false,
+    clientToken: 0n,
+  } as const;
+  const response = await ask(socket, { case: "init", value });
+  if (response.case !== "init") throw new Error(`the server answered ${response.case}`);
+  return response.value.sessionId;
+}
+
 /** What a server says about one channel; undefined where it has none of that name. */
 export async function channelInfo(socket: string, channel: string): Promise<ChannelInfoProto | undefined> {
   const value = { $typeName: "subspace.GetChannelInfoRequest", channelName: "", wantReport: false } as const;

@@ -1,7 +1,7 @@
 /** Tests of our client on the C++ server, with C++ publishers and subscribers. */
 
 import { Client } from "../../mod.ts";
-import { ask, removeBuffers, startServer } from "../deployment.ts";
+import { removeBuffers, sessionOf, startServer } from "../deployment.ts";
 import { withBalancedFds } from "../open_fds.ts";
 import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
 import { havePeers } from "./peer_messages.ts";
@@ -31,14 +31,7 @@ export function cppTest(name: string, run: (server: CppServer) => Promise<void>)
       const sessions = new Set<string>();
       programs.defer(() => removeBuffers(sessions)); // When all programs are gone.
       const server = programs.use(await startServer("cpp", socket));
-      const value = {
-        $typeName: "subspace.InitRequest",
-        clientName: "session",
-        wantExtensions: false,
-        clientToken: 0n,
-      } as const;
-      const response = await ask(socket, { case: "init", value });
-      if (response.case === "init") sessions.add(String(response.value.sessionId));
+      sessions.add(String(await sessionOf(socket)));
       const peer: StartPeer = (name, ...args) =>
         programs.use(Program.start(`${cppFolder}/${name}`, [`--socket=${socket}`, "--channel=/f", ...args]));
       const connect = () => Client.connect({ socket, name: "case" });

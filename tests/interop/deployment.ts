@@ -1,8 +1,9 @@
 /** Deployments in which C++ programs and clients of ours meet. */
 
 import { Client, type ConnectionChange } from "../../mod.ts";
-import { ask, type Maker, removeBuffers, startServer, startShadow } from "../deployment.ts";
+import { type Maker, removeBuffers, sessionOf, sessionsOf, startServer, startShadow } from "../deployment.ts";
 import { cppFolder, Program, uniqueSocket } from "../program.ts";
+import { removeTraces } from "../traces.ts";
 
 /** A server, a C++ shadow where one is asked for, C++ peers, and clients of ours that are closed before them. */
 export class Deployment implements AsyncDisposable {
@@ -33,14 +34,7 @@ export class Deployment implements AsyncDisposable {
     const shadows = this.#shadowSocket === null ? [] : [this.#shadowSocket];
     this.#server = await startServer(this.maker, this.socket, shadows);
     this.#programs.push(this.#server);
-    const value = {
-      $typeName: "subspace.InitRequest",
-      clientName: "session",
-      wantExtensions: false,
-      clientToken: 0n,
-    } as const;
-    const response = await ask(this.socket, { case: "init", value });
-    if (response.case === "init") this.#sessions.add(String(response.value.sessionId));
+    this.#sessions.add(String(await sessionOf(this.socket)));
   }
 
   /** Has the C++ server killed and started again by somebody who does not need this process's event loop. */
@@ -88,4 +82,30 @@ export class Deployment implements AsyncDisposable {
     for (const program of this.#programs.reverse()) await program.kill();
     removeBuffers(this.#sessions);
   }
+}
+
+/** A C++ server with its shadow. */
+export interface CppPair {
+  readonly socket: string;
+  readonly shadowSocket: string;
+  readonly server: Program;
+  readonly shadow: Program;
+  /** Ends a program too, when all are ended. */
+  keep(program: Program): Program;
+}
+
+/** Starts a C++ server with a shadow that knows of it. What they leave is removed when all programs have ended. */
+export async function startCppPair(programs: AsyncDisposableStack): Promise<CppPair> {
+  const socket = uniqueSocket("server"), shadowSocket = uniqueSocket("shadow"), all: Program[] = [];
+  const keep = (program: Program) => {
+    all.push(program);
+    return programs.use(program);
+  };
+  programs.defer(() => sessionsOf(all).forEach((session) => removeTraces(BigInt(session))));
+  const args = [`--socket=${shadowSocket}`, "--log_level=debug"];
+  const shadow = keep(Program.start(`${cppFolder}/subspace_shadow`, args));
+  await shadow.line(/Shadow listening on/);
+  const server = keep(await startServer("cpp", socket, [shadowSocket]));
+  await shadow.line(/init session_id=/);
+  return { socket, shadowSocket, server, shadow, keep };
 }

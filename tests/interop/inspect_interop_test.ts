@@ -11,10 +11,10 @@ import { deadlineIn } from "../../inspect/link.ts";
 import { programsOf } from "../../inspect/programs.ts";
 import { ChannelObserver } from "../../inspect/observer.ts";
 import { Watcher } from "../../inspect/watch.ts";
-import { sessionsOf, startClient, startServer, startShadow, until } from "../deployment.ts";
+import { startClient, startShadow, until } from "../deployment.ts";
 import { withBalancedFds } from "../open_fds.ts";
-import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
-import { removeTraces } from "../traces.ts";
+import { cppFolder, mayRun, uniqueSocket } from "../program.ts";
+import { startCppPair } from "./deployment.ts";
 
 /** Needs the C++ binaries (SUBSPACE_CPP_BIN), --allow-run, --allow-read and --allow-write. */
 const ignore = cppFolder === undefined || !mayRun;
@@ -31,20 +31,8 @@ Deno.test({
   ignore,
   fn: () =>
     withBalancedFds(async () => {
-      const socket = uniqueSocket("server"), shadowSocket = uniqueSocket("shadow");
       await using programs = new AsyncDisposableStack();
-      const all: Program[] = [];
-      const keep = (program: Program) => {
-        all.push(program);
-        return programs.use(program);
-      };
-      programs.defer(() => sessionsOf(all).forEach((session) => removeTraces(BigInt(session))));
-      const shadow = keep(
-        Program.start(`${cppFolder}/subspace_shadow`, [`--socket=${shadowSocket}`, "--log_level=debug"]),
-      );
-      await shadow.line(/Shadow listening on/);
-      const server = keep(await startServer("cpp", socket, [shadowSocket]));
-      await shadow.line(/init session_id=/);
+      const { socket, shadowSocket, server, shadow, keep } = await startCppPair(programs);
       const where = [`--socket=${socket}`, "--channel=/demo"];
       const reader = keep(startClient("cpp", "sub", [...where, "--reliable"]));
       const writer = keep(

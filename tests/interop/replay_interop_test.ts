@@ -9,6 +9,7 @@ import { RecordingReader } from "../../inspect/recording.ts";
 import { sessionsOf, startClient, startServer, until } from "../deployment.ts";
 import { cppFolder, mayRun, Program, uniqueSocket } from "../program.ts";
 import { removeTraces } from "../traces.ts";
+import { startCppPair } from "./deployment.ts";
 import { checkPeerMessage, havePeers } from "./peer_messages.ts";
 
 const ignore = !mayRun || !havePeers;
@@ -23,19 +24,8 @@ Deno.test({
     reason,
   ignore,
   async fn() {
-    const socket = uniqueSocket("server"), shadowSocket = uniqueSocket("shadow");
     await using programs = new AsyncDisposableStack();
-    const all: Program[] = [];
-    const keep = (program: Program) => {
-      all.push(program);
-      return programs.use(program);
-    };
-    programs.defer(() => sessionsOf(all).forEach((session) => removeTraces(BigInt(session))));
-    const shadow = keep(
-      Program.start(`${cppFolder}/subspace_shadow`, [`--socket=${shadowSocket}`, "--log_level=debug"]),
-    );
-    await shadow.line(/Shadow listening on/);
-    keep(await startServer("cpp", socket, [shadowSocket]));
+    const { socket, shadowSocket, keep } = await startCppPair(programs);
     const peer = (name: string, ...args: string[]) =>
       keep(Program.start(`${cppFolder}/${name}`, [`--socket=${socket}`, "--channel=/said", ...args]));
     const sizes = "--sizes=16,64,200",

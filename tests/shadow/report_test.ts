@@ -182,20 +182,36 @@ test("in brief the state is the same, without the fds of users", async (shadow, 
   assert.deepEqual(wordsOf(seen.dump), wordsOf(shadow.state));
 });
 
+/** Whoever receives a state, and what is sent to it. */
+class Receiver implements Disposable {
+  readonly #sender: Connection;
+  readonly connection: Connection;
+
+  constructor() {
+    const [here, there] = socketPair();
+    this.#sender = new Connection(here);
+    this.connection = new Connection(there);
+  }
+
+  send(event: EventInit): void {
+    const fds = fdsFor(event);
+    sendEvent(this.#sender, { event }, fds);
+    for (const fd of fds) fd.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.#sender.close();
+    this.connection.close();
+  }
+}
+
 Deno.test("a state in brief that breaks off is there as far as it came, and its fds are closed", () =>
   withBalancedFds(async () => {
-    const [here, there] = socketPair();
-    using sender = new Connection(here);
-    using receiver = new Connection(there);
-    const send = (init: EventInit) => {
-      const fds = fdsFor(init);
-      sendEvent(sender, { event: init }, fds);
-      for (const fd of fds) fd.close();
-    };
-    send({ case: "stateDump", value: { sessionId: 5n, numChannels: 2 } });
-    send({ case: "briefChannel", value: { channel: { channelName: "/a" } } });
-    send({ case: "createChannel", value: { channelName: "/b" } });
-    const { dump, numChannels, failure } = await receiveBriefDumpSoFar(receiver);
+    using receiver = new Receiver();
+    receiver.send({ case: "stateDump", value: { sessionId: 5n, numChannels: 2 } });
+    receiver.send({ case: "briefChannel", value: { channel: { channelName: "/a" } } });
+    receiver.send({ case: "createChannel", value: { channelName: "/b" } });
+    const { dump, numChannels, failure } = await receiveBriefDumpSoFar(receiver.connection);
     assert.deepEqual([[...dump.channels.keys()], numChannels], [["/a"], 2]);
     assert.match(failure!.message, /^Cannot accept createChannel in a state dump$/);
     closeBriefDump(dump);
@@ -203,21 +219,16 @@ Deno.test("a state in brief that breaks off is there as far as it came, and its 
 
 Deno.test("of what a state in brief says twice nothing stays open", () =>
   withBalancedFds(async () => {
-    const [here, there] = socketPair();
-    using sender = new Connection(here);
-    using receiver = new Connection(there);
-    const send = (init: EventInit) => {
-      const fds = fdsFor(init);
-      sendEvent(sender, { event: init }, fds);
-      for (const fd of fds) fd.close();
-    };
+    using receiver = new Receiver();
     const metadata = { channelName: "/a", slotId: 1 };
-    send({ case: "stateDump", value: { sessionId: 5n, numChannels: 2 } });
-    send({ case: "briefChannel", value: { channel: { channelName: "/a" } } });
-    for (let i = 0; i < 2; i++) send({ case: "registerClientBuffer", value: { metadata, hasFd: true } });
-    send({ case: "briefChannel", value: { channel: { channelName: "/a" } } });
-    send({ case: "stateDone", value: {} });
-    const { dump, failure } = await receiveBriefDumpSoFar(receiver);
+    receiver.send({ case: "stateDump", value: { sessionId: 5n, numChannels: 2 } });
+    receiver.send({ case: "briefChannel", value: { channel: { channelName: "/a" } } });
+    for (let i = 0; i < 2; i++) {
+      receiver.send({ case: "registerClientBuffer", value: { metadata, hasFd: true } });
+    }
+    receiver.send({ case: "briefChannel", value: { channel: { channelName: "/a" } } });
+    receiver.send({ case: "stateDone", value: {} });
+    const { dump, failure } = await receiveBriefDumpSoFar(receiver.connection);
     assert.match(failure!.message, /^Cannot accept channel \/a twice in a state dump$/);
     assert.equal(dump.channels.get("/a")!.clientBuffers.size, 1);
     closeBriefDump(dump);
